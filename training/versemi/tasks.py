@@ -1,0 +1,237 @@
+"""The registry of task prompts: what a user may ask for, and what each answer means.
+
+Codes are SNOMED CT. Label values are fixed for good: a label map written today reads the same
+with every later model pack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from versemi.errors import InputError
+
+FOREGROUND = "foreground"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept, as in DICOM: ``value`` in ``scheme``, with its ``meaning`` in words."""
+
+    value: str
+    meaning: str
+    scheme: str = "SCT"
+
+    @property
+    def triplet(self) -> str:
+        """The code as Slicer's terminology strings write it, ``scheme^value^meaning``."""
+        return f"{self.scheme}^{self.value}^{self.meaning}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task prompt.
+
+    Attributes:
+        id: the name used in code, files and on the command line.
+        name: the name shown to people.
+        label: value in a label map; 0 is background.
+        category, type, modifier: SNOMED CT category, type and, for sided organs, the side.
+        color: recommended display colour, RGB in 0..255.
+        modality: ``"CT"`` or ``"MR"``; empty for *foreground*, which belongs to all.
+        group: prompts of one group share spacing and intensity normalisation, so one backbone
+            pass answers them all: ``"ct"``, ``"lge_mr"``, ``"t1_mr"``.
+        region: body region in words.
+        mirror: the prompt that takes this one's place when an image is flipped left to right.
+        note: where the code is only the nearest one, says so.
+    """
+
+    id: str
+    name: str
+    label: int
+    category: Code
+    type: Code
+    color: tuple[int, int, int]
+    modality: str
+    group: str
+    region: str
+    modifier: Code | None = None
+    mirror: str | None = None
+    note: str = ""
+
+    @property
+    def terminology(self) -> str:
+        """The prompt's entry in the form of Slicer's segment terminology tag."""
+        modifier = self.modifier.triplet if self.modifier else "^^"
+        return "~".join(
+            [
+                "Segmentation category and type - 3D Slicer General Anatomy list",
+                self.category.triplet,
+                self.type.triplet,
+                modifier,
+                "Anatomic codes - DICOM master list",
+                "^^",
+                "^^",
+            ]
+        )
+
+
+_ANATOMY = Code("123037004", "Anatomical Structure")
+_ABNORMAL = Code("49755003", "Morphologically Altered Structure")
+_TISSUE = Code("85756007", "Tissue")
+_RIGHT = Code("24028007", "Right")
+_LEFT = Code("7771000", "Left")
+_KIDNEY = Code("64033007", "Kidney")
+_ADRENAL = Code("23451007", "Adrenal gland")
+_HIPPOCAMPUS = Code("5366008", "Hippocampus")
+
+
+def _ct(
+    id: str,
+    name: str,
+    label: int,
+    type: Code,
+    color: tuple[int, int, int],
+    modifier: Code | None = None,
+    mirror: str | None = None,
+    note: str = "",
+) -> Task:
+    return Task(
+        id, name, label, _ANATOMY, type, color, "CT", "ct", "abdomen", modifier, mirror, note
+    )
+
+
+_ALL = (
+    Task(
+        "left_atrium",
+        "Left atrium",
+        1,
+        _ANATOMY,
+        Code("82471001", "Left atrium"),
+        (196, 66, 92),
+        "MR",
+        "lge_mr",
+        "heart",
+    ),
+    Task(
+        "lung_tumour",
+        "Lung tumour",
+        2,
+        _ABNORMAL,
+        Code("108369006", "Neoplasm"),
+        (144, 238, 144),
+        "CT",
+        "ct",
+        "chest",
+        note="The type is any neoplasm; that it lies in the lung is not part of the code.",
+    ),
+    _ct("spleen", "Spleen", 3, Code("78961009", "Spleen"), (157, 108, 162)),
+    _ct("pancreas", "Pancreas", 4, Code("15776009", "Pancreas"), (249, 180, 111)),
+    _ct("liver", "Liver", 5, Code("10200004", "Liver"), (221, 130, 101)),
+    _ct("right_kidney", "Right kidney", 6, _KIDNEY, (185, 102, 83), _RIGHT, "left_kidney"),
+    _ct("left_kidney", "Left kidney", 7, _KIDNEY, (211, 142, 115), _LEFT, "right_kidney"),
+    _ct("gallbladder", "Gallbladder", 8, Code("28231008", "Gallbladder"), (139, 150, 98)),
+    _ct("esophagus", "Esophagus", 9, Code("32849002", "Esophagus"), (211, 171, 143)),
+    _ct("stomach", "Stomach", 10, Code("69695003", "Stomach"), (216, 132, 105)),
+    _ct("aorta", "Aorta", 11, Code("15825003", "Aorta"), (224, 97, 76)),
+    _ct(
+        "inferior_vena_cava",
+        "Inferior vena cava",
+        12,
+        Code("64131007", "Inferior vena cava"),
+        (0, 151, 206),
+    ),
+    _ct(
+        "portal_and_splenic_veins",
+        "Portal and splenic veins",
+        13,
+        Code("32764006", "Portal vein"),
+        (0, 112, 178),
+        note="One prompt for two veins; the nearest single concept is the portal vein.",
+    ),
+    _ct(
+        "right_adrenal_gland",
+        "Right adrenal gland",
+        14,
+        _ADRENAL,
+        (244, 186, 150),
+        _RIGHT,
+        "left_adrenal_gland",
+    ),
+    _ct(
+        "left_adrenal_gland",
+        "Left adrenal gland",
+        15,
+        _ADRENAL,
+        (249, 186, 110),
+        _LEFT,
+        "right_adrenal_gland",
+    ),
+    Task(
+        "hippocampus_anterior",
+        "Anterior hippocampus",
+        16,
+        _ANATOMY,
+        _HIPPOCAMPUS,
+        (168, 168, 92),
+        "MR",
+        "t1_mr",
+        "brain",
+        modifier=Code("255549009", "Anterior"),
+        note="No concept for this part alone; hippocampus with the modifier anterior.",
+    ),
+    Task(
+        "hippocampus_posterior",
+        "Posterior hippocampus",
+        17,
+        _ANATOMY,
+        _HIPPOCAMPUS,
+        (92, 168, 140),
+        "MR",
+        "t1_mr",
+        "brain",
+        modifier=Code("255551008", "Posterior"),
+        note="No concept for this part alone; hippocampus with the modifier posterior.",
+    ),
+    Task(
+        FOREGROUND,
+        "Foreground (any task)",
+        255,
+        _TISSUE,
+        _TISSUE,
+        (128, 174, 128),
+        "",
+        "",
+        "any",
+        note="Whatever any task calls foreground; never part of a label map.",
+    ),
+)
+
+TASKS: dict[str, Task] = {task.id: task for task in _ALL}
+GROUPS: tuple[str, ...] = ("ct", "lge_mr", "t1_mr")
+
+
+def get_task(id: str) -> Task:
+    """Return the prompt with identifier `id`.
+
+    Raises:
+        InputError: no such prompt; the message lists those that there are.
+
+    Example:
+        >>> get_task("spleen").name
+        'Spleen'
+    """
+    try:
+        return TASKS[id]
+    except KeyError:
+        known = ", ".join(t for t in TASKS if t != FOREGROUND)
+        raise InputError(f"There is no task prompt '{id}'; known prompts are {known}.") from None
+
+
+def mirrored(id: str) -> str:
+    """Return the prompt that `id` becomes when the image is flipped left to right.
+
+    Example:
+        >>> mirrored("left_kidney"), mirrored("liver")
+        ('right_kidney', 'liver')
+    """
+    return get_task(id).mirror or id
