@@ -1,0 +1,12 @@
+"""The task-prompted network: a shared backbone, a controller, and one small head per prompt."""
+
+from versemi.network.backbones import UNetBackbone, VNetBackbone
+from versemi.network.prompted import NetworkSettings, PromptedNetwork, build_network
+
+__all__ = [
+    "NetworkSettings",
+    "PromptedNetwork",
+    "UNetBackbone",
+    "VNetBackbone",
+    "build_network",
+]
