@@ -1,0 +1,82 @@
+"""From a volume node to the image file that the worker reads."""
+
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+from .Errors import UserError
+
+
+def checkVolume(volumeNode: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
+    """Raises UserError where the node cannot be segmented, whatever is in its voxels."""
+    if volumeNode is None:
+        raise UserError("Choose an input volume.")
+    name = volumeNode.GetName()
+    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise UserError(f"'{name}' is a label map, not a scan; choose the scan it belongs to.")
+    image = volumeNode.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
+        raise UserError(f"The volume '{name}' has no image data; load it again.")
+    components = image.GetNumberOfScalarComponents()
+    if components != 1:
+        raise UserError(
+            f"The volume '{name}' has {components} values per voxel, as colour and vector images "
+            "have; choose a volume with one value per voxel."
+        )
+    dimensions = image.GetDimensions()
+    if min(dimensions) < 2:
+        size = " x ".join(str(n) for n in dimensions)
+        raise UserError(
+            f"The volume '{name}' is a single slice ({size} voxels); choose a 3D volume."
+        )
+    _checkAxes(volumeNode)
+
+
+def _checkAxes(volumeNode: "slicer.vtkMRMLScalarVolumeNode") -> None:
+    axes = ijkToRas(volumeNode)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    name = volumeNode.GetName()
+    if not np.all(np.isfinite(axes)) or np.any(lengths <= 0):
+        raise UserError(f"The volume '{name}' has a spacing of zero; correct it in Volumes.")
+    directions = axes / lengths
+    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
+        raise UserError(
+            f"The axes of the volume '{name}' are not at right angles; "
+            "resample it with the module Resample Scalar Volume first."
+        )
+
+
+def ijkToRas(volumeNode: "slicer.vtkMRMLVolumeNode") -> np.ndarray:
+    """The volume's own IJK to RAS matrix, (4, 4), without its parent transform."""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def writeVolume(volumeNode: "slicer.vtkMRMLScalarVolumeNode", path: Path) -> None:
+    """Writes the volume as NRRD in its own frame: its parent transform stays out of the file.
+
+    Uncompressed: the file lives for seconds, and compressing a large CT takes longer than
+    segmenting it.
+    """
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(0)
+    if not storage.WriteData(volumeNode) or not path.is_file():
+        raise UserError(
+            f"The volume '{volumeNode.GetName()}' could not be written to {path.parent}; "
+            "check that the disk has room, or choose another temporary folder in Slicer's settings."
+        )
+
+
+def readVolume(path: Path, nodeClass: str) -> "slicer.vtkMRMLScalarVolumeNode":
+    """Reads an image file of the worker into a node that is in no scene."""
+    node = getattr(slicer, nodeClass)()
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetCenterImage(0)
+    if not path.is_file() or not storage.ReadData(node) or node.GetImageData() is None:
+        raise UserError(f"The result {path.name} could not be read; segment again.")
+    return node
