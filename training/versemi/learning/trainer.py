@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 
+from versemi.errors import VersemiError
 from versemi.learning.data import MicroBatch, StepDataset
 from versemi.learning.objective import supervised_loss
 from versemi.network import PromptedNetwork
 from versemi.tasks import TASKS
 
 _WARMUP = 100
+_MOST_LEFT_OUT = 20
 
 
 class PromptedTraining(L.LightningModule):
@@ -41,6 +43,7 @@ class PromptedTraining(L.LightningModule):
         self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
         self.steps = steps
         self.rate = rate
+        self._left_out = 0
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         """AdamW with warm-up and a cosine to zero, stepped per batch."""
@@ -83,6 +86,24 @@ class PromptedTraining(L.LightningModule):
                 total = total + value
         self.log("loss", total.detach(), prog_bar=True, batch_size=1)
         return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave out a step whose gradient is not finite; many in a row end the run.
+
+        Raises:
+            VersemiError: the loss has diverged; the last checkpoint is still good.
+        """
+        norms = [p.grad.norm() for p in self.network.parameters() if p.grad is not None]
+        if torch.isfinite(torch.stack(norms)).all():
+            self._left_out = 0
+            return
+        self._left_out += 1
+        if self._left_out > _MOST_LEFT_OUT:
+            raise VersemiError(
+                f"The gradient was not finite for {self._left_out} steps in a row, last at step "
+                f"{self.global_step}; go on from the last checkpoint with a lower rate."
+            )
+        optimizer.zero_grad()
 
     def on_train_batch_end(self, *_: object) -> None:
         """Let the averaged weights follow."""

@@ -71,12 +71,17 @@ class UNetBackbone(nn.Module):
         """Map ``(B, 1, D, H, W)`` to features ``(B, F, D, H, W)`` and pooled ``(B, C)``."""
         skips = []
         x = image
-        for block in self.down:
+        for block in self.down[:-2]:
             x = block(x)
             skips.append(x)
-        pooled = x.float().mean(dim=(2, 3, 4))
-        skips.pop()
-        for block in self.up:
+        # A few hundred voxels at the bottom: float32 costs nothing there, and oneDNN's bf16
+        # weight gradients of such small grids are now and then not a number.
+        with torch.autocast(image.device.type, enabled=False):
+            deep = self.down[-2](x.float())
+            deepest = self.down[-1](deep)
+            pooled = deepest.mean(dim=(2, 3, 4))
+            x = self.up[0](torch.cat([deep, deepest], dim=1))
+        for block in self.up[1:]:
             x = block(torch.cat([skips.pop(), x], dim=1))
         return self.fuse(torch.cat([x, self.stem(image)], dim=1)), pooled
 
