@@ -105,9 +105,18 @@ def _bringInto(
     source, target = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
     if source is target or labelMap.GetNumberOfPoints() == 0:
         return
+    transforms = slicer.vtkMRMLTransformNode
     transform = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
-    slicer.vtkOrientedImageDataResample.TransformOrientedImage(labelMap, transform)
+    transforms.GetTransformBetweenNodes(source, target, transform)
+    if not transforms.IsGeneralTransformLinear(transform):
+        slicer.vtkOrientedImageDataResample.TransformOrientedImage(labelMap, transform)
+        return
+    # No voxel changes; TransformOrientedImage would resample onto the axes of the frame.
+    matrix, imageToWorld = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    transforms.GetMatrixTransformBetweenNodes(source, target, matrix)
+    labelMap.GetImageToWorldMatrix(imageToWorld)
+    vtk.vtkMatrix4x4.Multiply4x4(matrix, imageToWorld, imageToWorld)
+    labelMap.SetImageToWorldMatrix(imageToWorld)
 
 
 def _putSegment(
