@@ -265,6 +265,8 @@ def test_a_label_on_another_grid_is_refused(library):
     )
 
 
-def test_a_label_value_that_no_case_has_is_refused(library):
-    sentence = refusal(evaluate, ThresholdSegmenter(), find_cases(library), {"spleen": 9})
+def test_a_label_value_that_no_case_has_is_refused_before_anything_runs(library):
+    segmenter = ThresholdSegmenter()
+    sentence = refusal(evaluate, segmenter, find_cases(library), {"liver": 6, "spleen": 9})
     assert "value 9" in sentence and "spleen" in sentence
+    assert segmenter.calls == []

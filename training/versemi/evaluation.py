@@ -188,6 +188,7 @@ def evaluate(
         InputError: a case cannot be read, its label lies on another grid, or a label value occurs
             in no case.
     """
+    _check_cases(cases, labels)
     modalities = {get_task(task).modality for task in labels}
     modality = modalities.pop() if len(modalities) == 1 else None
     rows: list[dict[str, Any]] = []
@@ -209,12 +210,6 @@ def evaluate(
                     "volume_ml": round(float(found.sum()) * volume, 3),
                     "reference_ml": round(float(there.sum()) * volume, 3),
                 }
-            )
-    for task, value in labels.items():
-        if not any(row["reference_ml"] for row in rows if row["task"] == task):
-            raise InputError(
-                f"The label value {value}, given for {task}, occurs in none of the {len(cases)}"
-                " cases; give the value that this structure has in labelsTr."
             )
     tasks = {task: _summary([r for r in rows if r["task"] == task]) for task in labels}
     return {
@@ -275,6 +270,19 @@ def _read_pair(case: LabelledCase) -> tuple[sitk.Image, np.ndarray]:
             " to the image."
         )
     return image, sitk.GetArrayFromImage(label)
+
+
+def _check_cases(cases: Sequence[LabelledCase], labels: Mapping[str, int]) -> None:
+    """Read everything once before the first case is segmented: a run may take hours."""
+    absent = dict(labels)
+    for case in cases:
+        present = np.unique(_read_pair(case)[1])
+        absent = {task: value for task, value in absent.items() if value not in present}
+    for task, value in absent.items():
+        raise InputError(
+            f"The label value {value}, given for {task}, occurs in none of the {len(cases)}"
+            " cases; give the value that this structure has in labelsTr."
+        )
 
 
 def _text(spacing: Sequence[float]) -> str:

@@ -1,0 +1,357 @@
+"""The command line, with a stand-in engine; the real one is met in a process at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from versemi.cli import evaluate as evaluate_command
+from versemi.cli import main
+from versemi.cli import segment as segment_command
+from versemi.cli import tasks as tasks_command
+from versemi.cli.regions import parse_roi
+from versemi.errors import InputError, PackError
+from versemi.modelpack import Manifest, ModelPack, PromptSettings
+from versemi.tasks import TASKS
+
+PROMPTS = (
+    PromptSettings(TASKS["left_atrium"]),
+    PromptSettings(TASKS["spleen"], dice=0.9),
+    PromptSettings(TASKS["portal_and_splenic_veins"]),
+)
+MANIFEST = Manifest(name="stand-in", version="1.2", network={}, prompts=PROMPTS, groups={})
+PACK = ModelPack(Path("packs/stand-in"), MANIFEST, digest="")
+
+
+class StandIn:
+    """Calls spleen what is brighter than 100 and finds nothing else."""
+
+    pack = PACK
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def segment(self, image, tasks, *, roi=None, modality=None, progress=None, cancel=None):
+        self.calls.append({"tasks": list(tasks), "roi": roi, "modality": modality})
+        if progress:
+            progress(0.5, "Looking")
+        values = (sitk.GetArrayFromImage(image) > 100) * np.uint8(TASKS["spleen"].label)
+        labels = sitk.GetImageFromArray(values.astype(np.uint8))
+        labels.CopyInformation(image)
+        return SimpleNamespace(
+            tasks=tuple(TASKS[task] for task in tasks),
+            label_map=labels,
+            uncertainty=lambda: sitk.Cast(labels, sitk.sitkFloat32),
+            volumes_ml={task: 12.345 if task == "spleen" else 0.0 for task in tasks},
+            warnings=["The scan looks odd."],
+        )
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    engine = StandIn()
+    for module in (segment_command, evaluate_command, tasks_command):
+        monkeypatch.setattr(module, "load_pack", lambda path: PACK)
+    for module in (segment_command, evaluate_command):
+        monkeypatch.setattr(module, "make_segmenter", lambda pack, device: engine)
+    return engine
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Run a command; gives exit code, stdout and stderr."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def save(path: Path, values: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.int16)), str(path))
+    return path
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    values = np.zeros((6, 7, 8)) - 900
+    values[2:4, 2:5, 2:6] = 200
+    return save(tmp_path / "in é" / "my.scan.nii.gz", values)
+
+
+def test_tasks_lists_what_the_pack_knows_with_codes_and_notes(engine, run):
+    code, out, _ = run("tasks")
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.startswith("spleen"))
+    assert " ".join(line.split()) == "spleen Spleen 3 CT ct abdomen 0.900 78961009 Spleen"
+    assert "liver" not in out and "* portal_and_splenic_veins: One prompt for two veins" in out
+    assert "stand-in 1.2" in out
+
+
+def test_segment_writes_every_file_and_prints_volumes(engine, run, scan, tmp_path):
+    code, out, err = run("segment", scan, "-t", "spleen", "-t", "left_atrium", "-o", tmp_path / "o")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [
+        "my.scan.seg.nrrd",
+        "my.scan_label_map.labels.csv",
+        "my.scan_label_map.nii.gz",
+        "my.scan_uncertainty.nii.gz",
+    ]
+    assert [line.split() for line in out.splitlines()[1:3]] == [
+        ["spleen", "3", "12.35"],
+        ["left_atrium", "1", "nothing", "found"],
+    ]
+    assert str(tmp_path / "o" / "my.scan.seg.nrrd") in out.splitlines()
+    assert "Warning: The scan looks odd." in err.splitlines()
+    assert engine.calls == [{"tasks": ["spleen", "left_atrium"], "roi": None, "modality": None}]
+
+
+def test_options_reach_the_engine(engine, run, scan, tmp_path):
+    roi = "--roi=-45,-12,-48,-2,-32,6"
+    more = ("--modality", "MR", "--no-uncertainty", "-o", tmp_path)
+    assert run("segment", scan, "-t", "spleen", "-t", "spleen", roi, *more)[0] == 0
+    call = engine.calls[0]
+    assert call["tasks"] == ["spleen"] and call["modality"] == "MR"
+    assert tuple(call["roi"].size) == (33, 46, 38)
+    assert not list(tmp_path.glob("*uncertainty*"))
+
+
+def test_all_takes_the_prompts_of_the_guessed_or_given_modality(engine, run, scan, tmp_path):
+    _, _, err = run("segment", scan, "--all", "-o", tmp_path)
+    assert "The scan is CT (guessed" in err and "2 prompts of the group ct" in err
+    _, _, err = run("segment", scan, "--all", "--modality", "MR", "-o", tmp_path)
+    assert "The scan is MR: 1 prompts of the group lge_mr" in err
+    assert [call["tasks"] for call in engine.calls] == [
+        ["spleen", "portal_and_splenic_veins"],
+        ["left_atrium"],
+    ]
+    assert [call["modality"] for call in engine.calls] == ["CT", "MR"]
+
+
+def one_sentence(result: tuple[int, str, str]) -> str:
+    code, out, err = result
+    assert code == 2 and out == ""
+    assert len(err.splitlines()) == 1 and err.endswith(".\n")
+    return err
+
+
+def test_bad_input_is_one_sentence_and_code_2(engine, run, scan, tmp_path):
+    to = ("-o", tmp_path / "out")
+    assert "There is no file" in one_sentence(run("segment", tmp_path / "no", "-t", "spleen", *to))
+    assert "either -t PROMPT" in one_sentence(run("segment", scan, *to))
+    assert "either -t" in one_sentence(run("segment", scan, "-t", "spleen", "--all", *to))
+    for prompt in ("liver", "brain"):
+        sentence = one_sentence(run("segment", scan, "-t", prompt, *to))
+        assert f"does not know the prompt '{prompt}'" in sentence
+    sentence = one_sentence(run("segment", scan, "-t", "foreground", *to))
+    assert "never enters a label map" in sentence
+    assert "region '1,2'" in one_sentence(run("segment", scan, "--all", "--roi", "1,2", *to))
+    assert "empty" in one_sentence(run("segment", scan, "--all", "--roi", "1,1,1,2,1,2", *to))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_output_folder_is_one_sentence_too(engine, run, scan):
+    code, _, err = run("segment", scan, "-t", "spleen", "-o", scan / "below a file")
+    assert code == 2 and "choose another folder" in err.splitlines()[-1]
+
+
+def test_a_bad_pack_is_one_sentence_and_code_2(engine, run, scan, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PackError("The pack is damaged.")
+
+    monkeypatch.setattr(segment_command, "load_pack", refuse)
+    assert "damaged" in one_sentence(run("segment", scan, "-t", "spleen", "-o", tmp_path / "out"))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    for name, size in (("a", 4), ("b", 2)):
+        image, label = np.zeros((10, 10, 10)), np.zeros((10, 10, 10))
+        image[2:6, 2:6, 2:6] = 200
+        label[2:6, 2:6, 2 : 2 + size] = 7
+        save(tmp_path / "imagesTr" / f"{name}.nii.gz", image)
+        save(tmp_path / "labelsTr" / f"{name}.nii.gz", label)
+    return tmp_path
+
+
+def test_evaluate_prints_a_table_and_writes_json(engine, run, library):
+    file = library / "r" / "report.json"
+    code, out, err = run("evaluate", library, "-t", "spleen", "--label", 7, "--json", file)
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.startswith("spleen"))
+    assert line.split()[1] == "0.833" and line.split()[5] == "2"
+    report = json.loads(file.read_text())
+    assert report["mean"]["dice"] == pytest.approx((1 + 2 / 3) / 2)
+    assert [case["case"] for case in report["cases"]] == ["a", "b"]
+    assert engine.calls[0]["modality"] == "CT"
+    assert "Warning: a: The scan looks odd." in err
+
+
+def test_evaluate_takes_several_prompts_in_one_go_and_a_choice_of_cases(engine, run, library):
+    pairs = ("-t", "spleen", "--label", 7, "-t", "left_atrium", "--label", 7)
+    (library / "names.txt").write_text("b\n\n")
+    code, out, _ = run("evaluate", library, *pairs, "--cases", library / "names.txt")
+    assert code == 0 and len(engine.calls) == 1
+    assert "1 missed" in out and out.splitlines()[-1].split()[:2] == ["mean", "0.333"]
+    (library / "names.json").write_text('["a", "b"]')
+    run("evaluate", library, *pairs, "--cases", library / "names.json", "--cases", "a")
+    assert len(engine.calls) == 3
+
+
+def test_evaluate_refuses_what_does_not_fit(engine, run, library):
+    pair = ("-t", "spleen", "--label", 7)
+    assert "2 label values" in one_sentence(run("evaluate", library, *pair, "--label", 8))
+    assert "given twice" in one_sentence(run("evaluate", library, *pair, *pair))
+    assert "no folder imagesTr" in one_sentence(run("evaluate", library / "imagesTr", *pair))
+    assert "no case z" in one_sentence(run("evaluate", library, *pair, "--cases", "z"))
+    (library / "list.json").write_text("[1, 2]")
+    sentence = one_sentence(run("evaluate", library, *pair, "--cases", library / "list.json"))
+    assert "not a list of cases" in sentence
+    sentence = one_sentence(run("evaluate", library, "-t", "spleen", "--label", 9))
+    assert "value 9" in sentence
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate", "tasks"])
+def test_help_of_each_command_teaches(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0 and "--pack" in out
+    assert command == "tasks" or f"versemi {command} " in out
+
+
+# Regions ----------------------------------------------------------------------------------------
+
+
+def markups(**changes: Any) -> dict[str, Any]:
+    roi = {
+        "type": "ROI",
+        "coordinateSystem": "LPS",
+        "center": [10, 20, 30],
+        "orientation": [-1, 0, 0, 0, -1, 0, 0, 0, 1],
+        "size": [4, 5, 6],
+    }
+    return {"markups": [{**roi, **changes}]}
+
+
+def test_a_slicer_roi_file_becomes_the_same_box_in_ras(tmp_path):
+    slicer = pytest.importorskip("slicer")
+    import vtk
+
+    scene = slicer.vtkMRMLScene()
+    node = scene.AddNode(slicer.vtkMRMLMarkupsROINode())
+    transform = vtk.vtkTransform()
+    transform.Translate(-30, 20, 5)
+    transform.RotateWXYZ(35, 1, 2, 3)
+    node.SetAndObserveObjectToNodeMatrix(transform.GetMatrix())
+    node.SetSize(10, 20, 40)
+    storage = scene.AddNode(slicer.vtkMRMLMarkupsROIJsonStorageNode())
+    storage.SetFileName(str(tmp_path / "box.mrk.json"))
+    assert storage.WriteData(node)
+    roi = parse_roi(str(tmp_path / "box.mrk.json"))
+    matrix = np.array(
+        [[transform.GetMatrix().GetElement(r, c) for c in range(4)] for r in range(3)]
+    )
+    assert np.allclose(roi.center, matrix[:, 3], atol=1e-3)
+    assert np.allclose(np.array(roi.axes).T, matrix[:, :3], atol=1e-3)
+    assert np.allclose(roi.size, (10, 20, 40))
+
+
+def test_a_region_in_ras_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "box.mrk.json"
+    path.write_text(json.dumps(markups(coordinateSystem="RAS")))
+    assert tuple(parse_roi(str(path)).center) == (10, 20, 30)
+    path.write_text(json.dumps(markups()))
+    assert tuple(parse_roi(str(path)).center) == (-10, -20, 30)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("no json", "is not JSON"),
+        ("{}", "not a markups ROI"),
+        ("[1]", "not a markups ROI"),
+        ('{"markups": []}', "holds 0 ROIs"),
+        (json.dumps(markups(size=[0, 1, 2])), "empty"),
+        (json.dumps(markups(size=[1, 2])), "numbers"),
+        (json.dumps(markups(center="x")), "not a markups ROI"),
+        (json.dumps(markups(orientation=[1, 0])), "not a markups ROI"),
+    ],
+)
+def test_a_region_file_that_holds_no_box_is_refused(tmp_path, content, words):
+    path = tmp_path / "box.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        parse_roi(str(path))
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_roi(str(tmp_path / "none.mrk.json"))
+
+
+# Real processes ---------------------------------------------------------------------------------
+
+
+def test_help_answers_within_a_second_and_imports_nothing_heavy():
+    begin = time.monotonic()
+    code = (
+        "import sys\nfrom versemi.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('torch', 'monai', 'SimpleITK', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.monotonic() - begin < 1.5  # a second, and slack for a busy machine
+    assert "segment" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_ctrl_c_ends_without_a_traceback(scan, tmp_path):
+    code = """
+        import os, sys, time
+        sys.path.insert(0, os.environ["TEST_FOLDER"])
+        import test_cli
+        from versemi.cli import main, segment
+
+        class Slow(test_cli.StandIn):
+            def segment(self, *args, **keywords):
+                print("started", flush=True)
+                time.sleep(30)
+
+        segment.load_pack = lambda path: test_cli.PACK
+        segment.make_segmenter = lambda pack, device: Slow()
+        main(sys.argv[1:])
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), "segment", scan, "--all", "-o", tmp_path],
+        env={**os.environ, "TEST_FOLDER": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode not in (0, 2) and "Traceback" not in err
+
+
+def test_python_m_versemi_is_the_same_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "versemi", "tasks", "--pack", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,5 @@
+"""``python -m versemi`` is the command line."""
+
+from versemi.cli import main
+
+main()

@@ -1,0 +1,45 @@
+"""The command line. A command is a file; what computes is imported when a command runs.
+
+``versemi --help`` has to answer at once, so no file of this package imports numpy, SimpleITK or
+torch at its top.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from versemi.cli import evaluate, segment, tasks
+from versemi.errors import VersemiError
+
+app = typer.Typer(
+    name="versemi",
+    help=(
+        "Segment scans under task prompts, and measure how well that went.\n\n"
+        "Start with **versemi tasks** to see what can be asked for, then"
+        " **versemi segment scan.nii.gz -t spleen -o out**. Everything runs on this machine."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("tasks")(tasks.tasks)
+app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input is one sentence on stderr and exit code 2.
+
+    Args:
+        arguments: without the program's name; those of the process where None.
+    """
+    try:
+        app(args=arguments)
+    except VersemiError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,137 @@
+"""``versemi evaluate``: how good a pack is on labelled cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from versemi.cli.options import (
+    Device,
+    DeviceOption,
+    PackOption,
+    RoiOption,
+    known_prompts,
+    load_pack,
+    make_segmenter,
+    output,
+    progress_bar,
+    result_table,
+    say,
+)
+from versemi.cli.regions import parse_roi
+from versemi.errors import InputError
+
+
+def evaluate(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Holds imagesTr/ and labelsTr/ with the same names."),
+    ],
+    task: Annotated[
+        list[str],
+        typer.Option(
+            "-t", "--task", metavar="PROMPT", help="What to measure; give it again for more."
+        ),
+    ],
+    label: Annotated[
+        list[int],
+        typer.Option(
+            "--label", metavar="VALUE", help="Its value in the label maps; one for each -t."
+        ),
+    ],
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cases",
+            metavar="NAME|FILE",
+            help="Only these: a case's name, or a file with a name a line or a JSON list.",
+        ),
+    ] = None,
+    roi: RoiOption = None,
+    pack: PackOption = None,
+    device: DeviceOption = Device.auto,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")
+    ] = None,
+) -> None:
+    """Measure a model pack on labelled cases: Dice, Jaccard, and surface distances in mm.
+
+    Every case of DIR that has a label is segmented whole and compared on its own grid. One pass
+    serves all prompts. Where reference and answer are both empty, the case is left out of the
+    means and counted; where only one is, Dice is 0.
+
+    Examples:
+
+    - versemi evaluate abdomen -t spleen --label 1 --json spleen.json
+
+    - versemi evaluate abdomen -t spleen --label 1 -t pancreas --label 11 --cases held_out.txt
+    """
+    if len(task) != len(label):
+        raise InputError(
+            f"There are {len(task)} prompts and {len(label)} label values; give one --label for"
+            " each -t, in the same order."
+        )
+    if len(set(task)) != len(task):
+        raise InputError("A prompt is given twice; give each -t once.")
+    box = parse_roi(roi) if roi else None
+    loaded = load_pack(pack)
+    known_prompts(loaded, task)
+    from versemi import evaluation
+
+    found = evaluation.find_cases(folder, _case_names(cases or []))
+    segmenter = make_segmenter(loaded, device)
+    with progress_bar() as report:
+        result = evaluation.evaluate(
+            segmenter, found, dict(zip(task, label, strict=True)), roi=box, progress=report
+        )
+    for warning in result["warnings"]:
+        say(f"Warning: {warning}")
+    if json_file is not None:
+        evaluation.write_report(result, json_file)
+    _print(result)
+
+
+def _case_names(given: list[str]) -> list[str]:
+    """Names as given, with files replaced by the names in them."""
+    names: list[str] = []
+    for entry in given:
+        path = Path(entry)
+        if not path.is_file():
+            names.append(entry)
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            listed = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+            names += [name.strip() for name in listed if name.strip()]
+        except (OSError, ValueError, AttributeError):
+            raise InputError(
+                f"{path} is not a list of cases; write one name a line, or a JSON list of names."
+            ) from None
+    return list(dict.fromkeys(names))
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    table = result_table("Prompt", "Dice", "Jaccard", "HD95 (mm)", "ASSD (mm)", "Cases", "Remarks")
+    for task, summary in result["tasks"].items():
+        counts = {
+            "both empty": summary["both_empty"],
+            "missed": summary["missed"],
+            "false positive": summary["false_positive"],
+        }
+        remarks = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        table.add_row(task, *_numbers(summary), str(summary["cases"]), remarks)
+    if len(result["tasks"]) > 1:
+        table.add_row("mean", *_numbers(result["mean"]), "", "")
+    output().print(table)
+
+
+def _numbers(summary: Mapping[str, Any]) -> list[str]:
+    digits = {"dice": 3, "jaccard": 3, "hd95_mm": 2, "assd_mm": 2}
+    return [
+        "-" if summary[metric] is None else f"{summary[metric]:.{places}f}"
+        for metric, places in digits.items()
+    ]

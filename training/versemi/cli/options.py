@@ -1,0 +1,119 @@
+"""What the commands share: options, where their words go, and progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from versemi.inference import Segmenter
+    from versemi.modelpack import ModelPack
+
+#: Tables in a pipe or file are not squeezed into the 80 columns that rich assumes there.
+_PIPE_WIDTH = 160
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Modality(str, Enum):
+    """What kind of scan an image is."""
+
+    CT = "CT"
+    MR = "MR"
+
+
+PackOption = Annotated[
+    Path | None,
+    typer.Option("--pack", metavar="DIR", help="Model pack; by default the one that ships."),
+]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="Where to compute; auto takes the fastest there is.")
+]
+RoiOption = Annotated[
+    str | None,
+    typer.Option(
+        "--roi",
+        metavar="BOX",
+        help=(
+            "Look only inside a box: six RAS bounds in mm as r0,r1,a0,a1,s0,s1, or a markups ROI"
+            " saved by Slicer (.mrk.json), which may be oblique."
+        ),
+    ),
+]
+
+
+def output() -> Console:
+    """Results go to stdout."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
+
+
+def result_table(*columns: str) -> Table:
+    """A table that begins in the first column and can be read by a script, too."""
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def say(sentence: str) -> None:
+    """Tell something beside the results, on stderr, as one line whatever its length."""
+    typer.echo(sentence, err=True)
+
+
+def load_pack(path: Path | None) -> ModelPack:
+    """Load a pack's manifest, of the pack that ships where no path is given."""
+    from versemi.modelpack import ModelPack, default_pack_path
+
+    return ModelPack.load(path or default_pack_path())
+
+
+def make_segmenter(pack: ModelPack, device: Device) -> Segmenter:
+    """Build the network; this is what takes the first seconds."""
+    say(f"Loading {pack.name} {pack.version}")
+    from versemi.inference import Segmenter
+
+    return Segmenter(pack, device=device.value)
+
+
+def known_prompts(pack: ModelPack, asked: Sequence[str]) -> list[str]:
+    """Return the asked prompts, each once.
+
+    Raises:
+        InputError: the pack lacks one; told before the scan is read and torch is imported.
+    """
+    for id in asked:
+        pack.settings(id)
+    return list(dict.fromkeys(asked))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[float, str], None]]:
+    """Show a bar on stderr; gives a function that takes a fraction and a sentence."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        line = bar.add_task("Starting", total=1.0)
+
+        def report(fraction: float, message: str) -> None:
+            bar.update(line, completed=fraction, description=message)
+
+        yield report
