@@ -32,11 +32,13 @@ class ModalityFinder:
         modality = _modalityFromDicom(volumeNode)
         if modality:
             return ModalityFinding(modality, "from DICOM")
+        # Voxels that are changed in place change the array's time, and not the image's.
+        changed = max(image.GetMTime(), image.GetPointData().GetScalars().GetMTime())
         known = self._guesses.get(volumeNode.GetID())
-        if known is None or known[0] != image.GetMTime():
-            known = (image.GetMTime(), guessFromValues(_sample(volumeNode)))
+        if known is None or known[0] != changed:
+            known = (changed, guessFromValues(_sample(volumeNode)))
             self._guesses[volumeNode.GetID()] = known
-        return ModalityFinding(known[1], "guessed from the voxel values")
+        return ModalityFinding(known[1], "guessed from values")
 
 
 def _modalityFromDicom(volumeNode: "slicer.vtkMRMLScalarVolumeNode") -> str:

@@ -72,6 +72,7 @@ class Panel(VTKObservationMixin):
         self._parameterNode: ParameterNode | None = None
         self._guiTag: int | None = None
         self._observedVolume: Any = None
+        self._shownModality: str | None = None
         self._modalities = ModalityFinder()
 
         self.promptList = PromptList(ui.promptTree, catalog)
@@ -238,7 +239,10 @@ class Panel(VTKObservationMixin):
         self.promptList.setChecked(node.prompts)
         self.ui.uncertaintySelector.setEnabled(node.makeUncertainty)
         modality = self._showModality()
-        self.promptList.preferModality(modality)
+        if modality != self._shownModality:
+            # Only then: what the user folds and unfolds is the user's.
+            self._shownModality = modality
+            self.promptList.preferModality(modality)
         chosen = self._catalog.inOrder(node.prompts)
         self.ui.promptCountLabel.setText(f"{len(chosen)} of {len(self._catalog.tasks)} chosen")
         warning = self._catalog.mismatch(chosen, modality)
@@ -257,7 +261,7 @@ class Panel(VTKObservationMixin):
             self.ui.modalityLabel.setText("as chosen")
             return str(node.modality.value)
         finding = self._modalities.find(node.inputVolume) if node.inputVolume else None
-        self.ui.modalityLabel.setText(f"{finding.modality}, {finding.source}" if finding else "")
+        self.ui.modalityLabel.setText(f"{finding.modality} ({finding.source})" if finding else "")
         return finding.modality if finding else ""
 
     def _request(self) -> SegmentationRequest:
@@ -284,20 +288,26 @@ class Panel(VTKObservationMixin):
         """Other voxels may make another modality, and no voxels make a problem."""
         if volumeNode is self._observedVolume:
             return
-        event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
-        if self._observedVolume is not None:
-            self.removeObserver(self._observedVolume, event, self._update)
-        self._observedVolume = volumeNode
-        if volumeNode is not None:
-            self.addObserver(volumeNode, event, self._update)
+        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)
+        earlier, self._observedVolume = self._observedVolume, volumeNode
+        for event in events:
+            if earlier is not None:
+                self.removeObserver(earlier, event, self._update)
+            if volumeNode is not None:
+                self.addObserver(volumeNode, event, self._update)
 
     def _showRunning(self, running: bool) -> None:
         self.ui.segmentButton.setText("Cancel" if running else "Segment")
         self.ui.segmentButton.setEnabled(True)
         self.ui.progressBar.setVisible(running)
         self.ui.progressBar.setValue(0)
-        for widget in (self.ui.inputsButton, self.ui.promptsButton, self.ui.advancedButton):
-            widget.setEnabled(not running)
+        for section in (
+            self.ui.inputsButton,
+            self.ui.promptsButton,
+            self.ui.outputButton,
+            self.ui.advancedButton,
+        ):
+            section.setEnabled(not running)
         if running:
             self.ui.segmentButton.setToolTip("Stop; the scene stays as it is.")
         else:

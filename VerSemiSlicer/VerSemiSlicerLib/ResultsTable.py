@@ -8,6 +8,8 @@ import qt
 from .PromptList import colorIcon
 from .SegmentationResult import SegmentRow
 
+_ROW, _HEADER = 24, 30
+
 
 class ResultsTable:
     """Shows the rows of the last run in a QTableWidget with two columns."""
@@ -18,6 +20,7 @@ class ResultsTable:
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         header.setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
         table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(_ROW)
         self.show([])
 
     def show(self, rows: Sequence[SegmentRow]) -> None:
@@ -34,11 +37,7 @@ class ResultsTable:
             volume.setTextAlignment(int(qt.Qt.AlignRight) | int(qt.Qt.AlignVCenter))
             self._table.setItem(index, 0, name)
             self._table.setItem(index, 1, volume)
-        height = _tableHeight(len(rows))
+        # As high as its rows, up to eight; more rows scroll.
+        height = _HEADER + _ROW * max(1, min(len(rows), 8))
         self._table.setMinimumHeight(height)
         self._table.setMaximumHeight(height)
-
-
-def _tableHeight(rows: int) -> int:
-    """Pixels for up to eight rows and the header; more rows scroll."""
-    return 30 + 26 * max(1, min(rows, 8))

@@ -129,8 +129,9 @@ class SegmentationLogic:
             if event["event"] == ENDED:
                 self._onEnded(event)
                 return
-            # What belongs to an earlier, cancelled run has nothing to say to this one.
-            if self.isRunning and event.get("id", self._requestNumber) == self._requestNumber:
+            # What belongs to an earlier, cancelled run has nothing to say to this one; what
+            # belongs to no run (no id) says something about the worker itself.
+            if self.isRunning and event.get("id") in (None, self._requestNumber):
                 self._onEvent(event)
         if self._state is State.CANCELLING and time.monotonic() > self._cancelDeadline:
             self._dropWorker()
