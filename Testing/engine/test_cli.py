@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from versemi.cli import evaluate as evaluate_command
 from versemi.cli import main
 from versemi.cli import segment as segment_command
@@ -83,9 +82,11 @@ def run(capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def save(path: Path, values: np.ndarray) -> Path:
+def save(path: Path, values: np.ndarray, spacing: float = 1.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.int16)), str(path))
+    image = sitk.GetImageFromArray(values.astype(np.int16))
+    image.SetSpacing([spacing] * 3)
+    sitk.WriteImage(image, str(path))
     return path
 
 
@@ -235,6 +236,35 @@ def test_help_of_each_command_teaches(run, command):
     assert command == "tasks" or f"versemi {command} " in out
 
 
+def test_the_real_engine_segments_and_is_measured(tiny_pack, run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        save(tmp_path / "imagesTr" / f"{name}.nii.gz", rng.normal(-50, 200, (30, 32, 34)), 4.0)
+        save(tmp_path / "labelsTr" / f"{name}.nii.gz", rng.integers(0, 3, (30, 32, 34)), 4.0)
+    own = ("--pack", tiny_pack, "--device", "cpu")
+    image = tmp_path / "imagesTr" / "a.nii.gz"
+    code, out, err = run("segment", image, "--all", "-o", tmp_path / "out", *own)
+    assert code == 0, err
+    assert "14 prompts of the group ct" in err
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    pairs = ("-t", "spleen", "--label", 1, "-t", "liver", "--label", 2)
+    code, out, err = run("evaluate", tmp_path, *pairs, "--json", tmp_path / "r.json", *own)
+    assert code == 0, err
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert len(report["cases"]) == 4 and report["pack"]["name"] == "tiny"
+    assert 0 <= report["mean"]["dice"] <= 1
+
+
+def test_a_pack_with_a_changed_byte_is_one_sentence_and_code_2(tiny_pack, run, scan, tmp_path):
+    pack = shutil.copytree(tiny_pack, tmp_path / "pack")
+    weights = pack / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    to = ("-o", tmp_path / "out", "--pack", pack)
+    assert "damaged" in one_sentence(run("segment", scan, "-t", "spleen", *to))
+
+
 # Regions ----------------------------------------------------------------------------------------
 
 
@@ -305,23 +335,24 @@ def test_a_region_file_that_holds_no_box_is_refused(tmp_path, content, words):
 # Real processes ---------------------------------------------------------------------------------
 
 
-def test_help_answers_within_a_second_and_imports_nothing_heavy():
+def test_help_answers_within_a_second_and_imports_nothing_heavy(environment):
     begin = time.monotonic()
     code = (
         "import sys\nfrom versemi.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print([m for m in ('torch', 'monai', 'SimpleITK', 'numpy') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert time.monotonic() - begin < 1.5  # a second, and slack for a busy machine
     assert "segment" in done.stdout and done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-def test_ctrl_c_ends_without_a_traceback(scan, tmp_path):
+def test_ctrl_c_ends_without_a_traceback(scan, tmp_path, environment):
     code = """
-        import os, sys, time
-        sys.path.insert(0, os.environ["TEST_FOLDER"])
+        import sys, time
         import test_cli
         from versemi.cli import main, segment
 
@@ -336,7 +367,7 @@ def test_ctrl_c_ends_without_a_traceback(scan, tmp_path):
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), "segment", scan, "--all", "-o", tmp_path],
-        env={**os.environ, "TEST_FOLDER": str(Path(__file__).parent)},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -347,11 +378,12 @@ def test_ctrl_c_ends_without_a_traceback(scan, tmp_path):
     assert process.returncode not in (0, 2) and "Traceback" not in err
 
 
-def test_python_m_versemi_is_the_same_command_line(tmp_path):
+def test_python_m_versemi_is_the_same_command_line(tmp_path, environment):
     done = subprocess.run(
         [sys.executable, "-m", "versemi", "tasks", "--pack", str(tmp_path / "none")],
         capture_output=True,
         text=True,
+        env=environment,
     )
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1

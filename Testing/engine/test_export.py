@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from versemi.errors import OutputError
 from versemi.export import replacing, write_label_map, write_segmentation, write_text, write_volume
 from versemi.images import read_label_map, same_grid
@@ -218,12 +217,13 @@ FULL_DISK = """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file size")
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(tmp_path):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(tmp_path, environment):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,
+        env=environment,
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 12

@@ -1,65 +1,22 @@
-"""The worker's protocol: spoken in memory with a stand-in engine, and with real processes."""
+"""The worker's protocol, spoken in memory with a stand-in engine."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import subprocess
-import sys
-import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
-from versemi.errors import Cancelled, InputError, PackError
+from standin import StandIn, order, write_scan
+from versemi.errors import InputError, PackError
 from versemi.tasks import TASKS
 from versemi.worker import Worker
-
-
-class StandIn:
-    """Speaks like a Segmenter and finds the upper half of the scan."""
-
-    pack = SimpleNamespace(name="stand-in", version="1.2", tasks=(TASKS["spleen"], TASKS["liver"]))
-    device = "cpu"
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, Any]] = []
-        self.started = threading.Event()
-        self.wait_for_cancel = False
-        self.error: Exception | None = None
-
-    def segment(self, image, tasks, *, roi, modality, progress, cancel):
-        self.calls.append({"tasks": tasks, "roi": roi, "modality": modality})
-        self.started.set()
-        if self.error:
-            raise self.error
-        for step in range(100):
-            progress(step / 100, "Looking")
-            while self.wait_for_cancel and not cancel():
-                time.sleep(0.005)
-            if cancel():
-                raise Cancelled("Cancelled.")
-        values = np.zeros(image.GetSize()[::-1], np.uint8)
-        values[values.shape[0] // 2 :] = TASKS[tasks[0]].label
-        labels = sitk.GetImageFromArray(values)
-        labels.CopyInformation(image)
-        return SimpleNamespace(
-            tasks=tuple(TASKS[task] for task in tasks),
-            label_map=labels,
-            uncertainty=lambda: sitk.Cast(labels, sitk.sitkFloat32),
-            volumes_ml={task: 1.5 for task in tasks},
-            warnings=["mind the gap"],
-            timings={"fine": 0.1},
-            device="cpu",
-        )
 
 
 class Conversation:
@@ -121,23 +78,7 @@ def talk(engine: StandIn):
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
-    values = np.random.default_rng(0).normal(0, 100, (6, 7, 8)).astype(np.float32)
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing([0.8, 0.9, 2.5])
-    path = tmp_path / "größe 漢.nii.gz"
-    sitk.WriteImage(image, str(path))
-    return path
-
-
-def order(scan: Path, id: int = 1, **changes: Any) -> dict[str, Any]:
-    request = {
-        "id": id,
-        "command": "segment",
-        "image": str(scan),
-        "tasks": ["spleen"],
-        "output": str(scan.parent / "out é"),
-    }
-    return {**request, **changes}
+    return write_scan(tmp_path)
 
 
 def test_a_segment_request_gives_progress_and_then_files_on_the_scans_grid(talk, scan):
@@ -321,120 +262,3 @@ def test_a_pack_that_fails_at_the_start_or_later_ends_with_code_2(engine, scan):
     conversation.say(**order(scan))
     assert conversation.hear()["kind"] == "pack"
     assert conversation.end() == 2
-
-
-# Real processes ---------------------------------------------------------------------------------
-
-NOISY = """
-    import os, sys
-    sys.path.insert(0, os.environ["TEST_FOLDER"])
-    from versemi.worker import serve
-
-    def make():
-        from test_worker import StandIn
-
-        class Noisy(StandIn):
-            def segment(self, *args, **keywords):
-                os.write(1, b"straight to the file descriptor\\n")
-                print("through Python", flush=True)
-                assert sys.stdin.read() == ""
-                return super().segment(*args, **keywords)
-
-        engine = Noisy()
-        engine.wait_for_cancel = "wait" in sys.argv
-        return engine
-
-    code = serve(make)
-    os._exit(code)
-"""
-
-
-def start(*arguments: str, code: str = NOISY) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TEST_FOLDER": str(Path(__file__).parent)},
-    )
-
-
-def test_what_a_library_prints_never_reaches_the_protocol(scan):
-    process = start()
-    assert process.stdin and process.stdout
-    process.stdin.write(json.dumps(order(scan)).encode() + b"\n")
-    process.stdin.flush()
-    events = [json.loads(process.stdout.readline())["event"]]
-    while events[-1] in ("ready", "progress"):
-        events.append(json.loads(process.stdout.readline())["event"])
-    assert events[-1] == "result"
-    process.stdin.write(b'{"id": 2, "command": "quit"}\n')
-    out, errors = process.communicate(timeout=20)
-    assert json.loads(out) == {"event": "bye"}
-    assert b"straight to the file descriptor" in errors and b"through Python" in errors
-    assert process.returncode == 0
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="kills with a POSIX signal")
-def test_a_worker_ends_when_its_parent_is_killed(scan):
-    parent = """
-        import subprocess, sys, os
-        child = subprocess.Popen(
-            [sys.executable, "-c", os.environ["WORKER"], "wait"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE)
-        child.stdin.write(os.environ["ORDER"].encode() + b"\\n")
-        child.stdin.flush()
-        while b"Looking" not in child.stdout.readline():
-            pass
-        print(child.pid, flush=True)
-        child.wait()
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(parent)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            "WORKER": textwrap.dedent(NOISY),
-            "ORDER": json.dumps(order(scan)),
-            "TEST_FOLDER": str(Path(__file__).parent),
-        },
-    )
-    assert process.stdout
-    worker = int(process.stdout.readline())
-    assert _alive(worker)
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 5
-    while _alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(worker)
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and was not waited for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def test_a_missing_pack_is_told_at_once_and_ends_with_code_2(tmp_path):
-    begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "versemi.worker", "--pack", str(tmp_path / "none")],
-        input=b"",
-        capture_output=True,
-        timeout=30,
-    )
-    event = json.loads(done.stdout)
-    assert event["event"] == "error" and event["kind"] == "pack" and event["id"] is None
-    assert done.returncode == 2
-    assert time.monotonic() - begin < 5
-
-
-def test_starting_imports_nothing_heavy_before_the_pipes_are_safe():
-    code = "import sys, versemi.worker; print([m for m in ('torch', 'SimpleITK', 'numpy', 'monai') if m in sys.modules])"  # noqa: E501
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
