@@ -32,6 +32,7 @@ class GroupSettings:
         limits: low and high, which become -1 and 1.
         coarse: factor between `spacing` and that of the coarse first pass; 0 if the group has
             none (its prompts were learnt from crops, so there is nothing to search in).
+        margin: mm around a region of interest that the network sees beside it.
     """
 
     spacing: tuple[float, float, float]
@@ -39,6 +40,7 @@ class GroupSettings:
     normalisation: str
     limits: tuple[float, float]
     coarse: float = 0.0
+    margin: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -58,6 +60,7 @@ class GroupSettings:
                 normalisation=str(data["normalisation"]),
                 limits=tuple(float(v) for v in data["limits"]),  # type: ignore[arg-type]
                 coarse=float(data.get("coarse", 0.0)),
+                margin=float(data.get("margin", 0.0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PackError(f"The pack's preprocessing cannot be read ({error!r}).") from None
@@ -69,6 +72,7 @@ class GroupSettings:
             and settings.limits[0] < settings.limits[1]
             and settings.normalisation in ("window", "percentile")
             and (settings.coarse == 0 or settings.coarse > 1)
+            and settings.margin >= 0
         )
         if not good:
             raise PackError(f"The pack's preprocessing makes no sense: {dict(data)}.")
@@ -77,7 +81,9 @@ class GroupSettings:
 
 # What the shipped packs are trained with; a pack's manifest carries its own copy.
 DEFAULT_GROUPS: dict[str, GroupSettings] = {
-    "ct": GroupSettings((2.0, 2.0, 3.0), (64, 96, 96), "window", (-125.0, 275.0), coarse=2.0),
+    "ct": GroupSettings(
+        (2.0, 2.0, 3.0), (64, 96, 96), "window", (-125.0, 275.0), coarse=2.0, margin=24.0
+    ),
     "lge_mr": GroupSettings((1.25, 1.25, 1.25), (48, 80, 96), "percentile", (1.0, 99.0)),
     "t1_mr": GroupSettings((1.0, 1.0, 1.0), (48, 64, 48), "percentile", (1.0, 99.0)),
 }

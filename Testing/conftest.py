@@ -1,0 +1,42 @@
+"""What tests of every room share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "training"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of every prompt with random weights, small windows, and a fixed seed."""
+    import torch
+
+    from versemi.modelpack import Manifest, PromptSettings, write_pack
+    from versemi.network import NetworkSettings, build_network
+    from versemi.preprocessing import GroupSettings
+    from versemi.tasks import FOREGROUND, TASKS
+
+    torch.manual_seed(0)
+    tasks = [task for task in TASKS.values() if task.id != FOREGROUND]
+    network = NetworkSettings(prompts=(*(task.id for task in tasks), FOREGROUND), features=8)
+    manifest = Manifest(
+        name="tiny",
+        version="0.0.1",
+        network=network.to_json(),
+        prompts=tuple(PromptSettings(task, search=task.group == "ct") for task in tasks),
+        groups={
+            "ct": GroupSettings(
+                (4.0, 4.0, 4.0), (32, 32, 32), "window", (-125.0, 275.0), coarse=2.0, margin=8.0
+            ),
+            "lge_mr": GroupSettings((3.0, 3.0, 3.0), (32, 32, 32), "percentile", (1.0, 99.0)),
+            "t1_mr": GroupSettings((3.0, 3.0, 3.0), (32, 32, 32), "percentile", (1.0, 99.0)),
+        },
+    )
+    folder = tmp_path_factory.mktemp("packs") / "tiny"
+    write_pack(folder, build_network(network), manifest, {"LICENSE": "For tests only.\n"})
+    return folder

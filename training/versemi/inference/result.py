@@ -1,0 +1,148 @@
+"""What a segmentation gives back, on the input's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+
+from versemi.errors import InputError
+from versemi.geometry import Header, Roi
+from versemi.inference.localise import box_of
+from versemi.inference.prepared import Answer
+from versemi.preprocessing import resample_back
+from versemi.tasks import Task
+
+_SLAB = 48
+
+
+@dataclass
+class Segmentation:
+    """A label map with what stands behind it.
+
+    Attributes:
+        tasks: the asked prompts.
+        label_map: uint8 on the input's grid; a voxel holds the label value of its prompt.
+        volumes_ml: volume of each prompt's voxels in millilitres, by identifier.
+        warnings: sentences for the user.
+        timings: seconds, by step.
+        device: what computed it.
+    """
+
+    tasks: tuple[Task, ...]
+    label_map: sitk.Image
+    volumes_ml: dict[str, float]
+    warnings: list[str]
+    timings: dict[str, float]
+    device: str
+    _answers: dict[str, Answer] = field(repr=False)
+    _doubts: Callable[[], list[Answer]] = field(repr=False)
+    _roi: Roi | None = None
+
+    def probability(self, task_id: str) -> sitk.Image:
+        """The probability of an asked prompt: float32 in [0, 1] on the input's grid.
+
+        Raises:
+            InputError: the prompt was not asked.
+        """
+        if task_id not in self._answers:
+            asked = ", ".join(self._answers)
+            raise InputError(f"The prompt '{task_id}' was not asked; asked were {asked}.")
+        return on_grid([self._answers[task_id]], self.label_map, self._roi)
+
+    def uncertainty(self) -> sitk.Image:
+        """Doubt about the label map: float32 in [0, 1] on the input's grid, 0 where not looked.
+
+        The larger of two doubts. The binary entropy, in bits, of the most probable asked prompt;
+        and the gap between the most probable prompt of the group and *foreground*, which should
+        agree (VerSemi, arXiv 2311.11686, section III-C).
+        """
+        return on_grid(self._doubts(), self.label_map, self._roi)
+
+
+def label_map_of(
+    answers: Sequence[tuple[int, Answer]], image: sitk.Image, roi: Roi | None
+) -> np.ndarray:
+    """Give every voxel to the most probable answer above one half.
+
+    Args:
+        answers: label values with probabilities.
+        image: the scan, for its grid.
+        roi: no voxel outside it is labelled.
+
+    Returns:
+        uint8 ``(z, y, x)`` on the scan's grid. Works in slabs: no float array of the scan's size
+        is ever made.
+    """
+    header = Header.of(image)
+    labels = np.zeros(image.GetSize()[::-1], dtype=np.uint8)
+    for start in range(0, header.size[2], _SLAB):
+        stop = min(start + _SLAB, header.size[2])
+        best: np.ndarray | None = None
+        for value, answer in answers:
+            box = _index_box(answer, header, start, stop)
+            if box is None:
+                continue
+            probability = _answer_in(answer, header, box)
+            if best is None:
+                best = np.full((stop - start, *labels.shape[1:]), 0.5, dtype=np.float32)
+            local = (slice(box[0].start - start, box[0].stop - start), box[1], box[2])
+            won = probability > best[local]
+            best[local][won] = probability[won]
+            labels[box][won] = value
+    if roi is not None:
+        _blank_outside(labels, header, roi)
+    return labels
+
+
+def on_grid(answers: Sequence[Answer], image: sitk.Image, roi: Roi | None) -> sitk.Image:
+    """The largest of several answers at every voxel, float32 on the grid of `image`."""
+    header = Header.of(image)
+    values = np.zeros(image.GetSize()[::-1], dtype=np.float32)
+    for answer in answers:
+        for start in range(0, header.size[2], _SLAB):
+            box = _index_box(answer, header, start, min(start + _SLAB, header.size[2]))
+            if box is not None:
+                np.maximum(values[box], _answer_in(answer, header, box), out=values[box])
+    if roi is not None:
+        _blank_outside(values, header, roi)
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result
+
+
+def _index_box(
+    answer: Answer, header: Header, start: int, stop: int
+) -> tuple[slice, slice, slice] | None:
+    """The scan's voxels in a slab of planes that an answer can reach, ``(z, y, x)``."""
+    from versemi.geometry import Grid
+
+    inverse = np.linalg.inv(header.index_to_lps)
+    index = answer.grid.corners() @ inverse[:3, :3].T + inverse[:3, 3]
+    size = (header.size[0], header.size[1], header.size[2])
+    unit = Grid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), size)
+    box = box_of(index.min(axis=0), index.max(axis=0), unit)
+    if box is None:
+        return None
+    z = slice(max(box[0].start, start), min(box[0].stop, stop))
+    return (z, box[1], box[2]) if z.start < z.stop else None
+
+
+def _answer_in(answer: Answer, header: Header, box: tuple[slice, slice, slice]) -> np.ndarray:
+    first = np.array([box[2].start, box[1].start, box[0].start, 1.0])
+    origin = (header.index_to_lps @ first)[:3]
+    size = tuple(s.stop - s.start for s in reversed(box))
+    part = Header(size, header.spacing, tuple(float(v) for v in origin), header.direction)
+    return resample_back(answer.probability, answer.grid, part)
+
+
+def _blank_outside(values: np.ndarray, header: Header, roi: Roi) -> None:
+    """Set voxels whose centre lies outside the region to 0, plane by plane."""
+    x, y = np.meshgrid(np.arange(header.size[0]), np.arange(header.size[1]))
+    matrix = header.index_to_lps
+    for z in range(header.size[2]):
+        index = np.stack([x, y, np.full_like(x, z)], axis=-1)
+        points = index @ matrix[:3, :3].T + matrix[:3, 3]
+        values[z][~roi.contains_lps(points)] = 0
