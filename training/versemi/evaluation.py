@@ -150,8 +150,8 @@ def find_cases(folder: str | PathLike[str], names: Sequence[str] = ()) -> list[L
     for name in names or sorted(labels):
         if name not in labels:
             raise InputError(
-                f"There is no case {name} in {folder / 'labelsTr'}; it has"
-                f" {', '.join(sorted(labels)[:5])}{', ...' if len(labels) > 5 else ''}."
+                f"There is no case {name} among the {len(labels)} in {folder / 'labelsTr'}; they"
+                f" have names such as {', '.join(sorted(labels)[:3])}."
             )
         image = images.get(name, images.get(f"{name}_0000"))
         if image is None:

@@ -145,7 +145,9 @@ class Grid:
 
     def image_of(self, array: np.ndarray | None, pixel: int = sitk.sitkUInt8) -> sitk.Image:
         """Wrap `array` ``(z, y, x)`` (or zeros of type `pixel`) as an image in world space."""
-        image = sitk.Image(list(self.size), pixel) if array is None else sitk.GetImageFromArray(array)
+        image = (
+            sitk.Image(list(self.size), pixel) if array is None else sitk.GetImageFromArray(array)
+        )
         image.SetSpacing(self.spacing)
         image.SetOrigin(self.origin)
         return image

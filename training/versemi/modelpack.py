@@ -203,7 +203,9 @@ def write_pack(
     from safetensors.torch import save
 
     folder = Path(path)
-    weights = save({k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()})
+    weights = save(
+        {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    )
     data = manifest.to_json()
     data["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
     data["sha256"][MANIFEST] = _manifest_digest(data)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
-from versemi.cli import evaluate, segment, tasks
+from versemi.cli import evaluate, segment, tasks, train
 from versemi.errors import VersemiError
 
 app = typer.Typer(
@@ -21,7 +22,6 @@ app = typer.Typer(
         "Start with **versemi tasks** to see what can be asked for, then"
         " **versemi segment scan.nii.gz -t spleen -o out**. Everything runs on this machine."
     ),
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -30,6 +30,13 @@ app = typer.Typer(
 app.command("tasks")(tasks.tasks)
 app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
+app.command("train")(train.train)
+app.command("measure")(train.measure)
+
+
+#: Base of what is wrong with a command line; typer brings click along under varying names.
+_ClickError: Any = typer.BadParameter.__mro__[2]
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,8 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; those of the process where None.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=arguments)
+        sys.exit(app(args=given or ["--help"], standalone_mode=False) or 0)
     except VersemiError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except _ClickError as error:
+        command = error.ctx.command_path if error.ctx else "versemi"
+        print(f"{error.format_message()} See '{command} --help'.", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_INTERRUPTED)

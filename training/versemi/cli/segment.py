@@ -97,10 +97,18 @@ def segment(
         asked, kind = _all_for(loaded, scan, kind)
     segmenter = make_segmenter(loaded, device)
     with progress_bar() as report:
-        result = segmenter.segment(scan.image, asked, roi=box, modality=kind, progress=report)
+        result = segmenter.segment(
+            scan.image,
+            asked,
+            roi=box,
+            modality=kind,
+            progress=lambda fraction, message: report(0.9 * fraction, message),
+        )
+        report(0.9, "Writing the results")
+        files = _write(result, scan, output_folder, uncertainty)
     for warning in result.warnings:
         say(f"Warning: {warning}")
-    _write(result, scan, output_folder, uncertainty)
+    _print(result, files)
 
 
 def _all_for(pack: ModelPack, scan: ScanFile, modality: str | None) -> tuple[list[str], str]:
@@ -122,7 +130,8 @@ def _all_for(pack: ModelPack, scan: ScanFile, modality: str | None) -> tuple[lis
     return [task.id for task in tasks], modality
 
 
-def _write(result: Segmentation, scan: ScanFile, folder: Path, uncertainty: bool) -> None:
+def _write(result: Segmentation, scan: ScanFile, folder: Path, uncertainty: bool) -> list[Path]:
+    """Write all files, named after the scan, and return their paths."""
     from versemi.export import write_label_map, write_segmentation, write_volume
     from versemi.headers import image_suffix
 
@@ -134,6 +143,10 @@ def _write(result: Segmentation, scan: ScanFile, folder: Path, uncertainty: bool
     ]
     if uncertainty:
         files.append(write_volume(result.uncertainty(), folder / f"{stem}_uncertainty.nii.gz"))
+    return files
+
+
+def _print(result: Segmentation, files: list[Path]) -> None:
     table = result_table("Prompt", "Label", "Volume (ml)")
     for task in result.tasks:
         volume = result.volumes_ml[task.id]

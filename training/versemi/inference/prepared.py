@@ -79,7 +79,10 @@ class PreparedScan:
         self._answers: dict[tuple[str, Corners], Answer] = {}
 
     def regions(
-        self, prompts: Sequence[str], progress: Callable[[int, int], None], cancel: Callable[[], bool]
+        self,
+        prompts: Sequence[str],
+        progress: Callable[[int, int], None],
+        cancel: Callable[[], bool],
     ) -> dict[str, Box]:
         """Where each prompt is to be looked for, after the coarse pass where there is one.
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from versemi.errors import Cancelled, InputError
 from versemi.geometry import Roi
 from versemi.images import check_image, guess_modality
-from versemi.inference.device import Compute, choose, is_out_of_memory
+from versemi.inference.device import choose, is_out_of_memory
 from versemi.inference.localise import Box, corners_of
 from versemi.inference.prepared import Answer, PreparedScan, index_box, scan_key
 from versemi.inference.result import Segmentation, label_map_of
@@ -186,7 +186,12 @@ class Segmenter:
         return self._kept[full]
 
     def _look(
-        self, scan: PreparedScan, prompts: Sequence[str], tell: Progress, stop: Cancel, clock: _Clock
+        self,
+        scan: PreparedScan,
+        prompts: Sequence[str],
+        tell: Progress,
+        stop: Cancel,
+        clock: _Clock,
     ) -> dict[str, Box]:
         """Find where the prompts are and compute the features there."""
 

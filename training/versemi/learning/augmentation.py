@@ -130,9 +130,7 @@ def intensity_augmentation(modality: str) -> Compose:
     """
     wide = modality == "MR"
     steps = [
-        RandGaussianSmooth(
-            sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), sigma_z=(0.3, 1.0), prob=0.1
-        ),
+        RandGaussianSmooth(sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), sigma_z=(0.3, 1.0), prob=0.1),
         RandSimulateLowResolution(prob=0.1, zoom_range=(0.5, 0.9)),
         RandScaleIntensity(factors=0.25 if wide else 0.1, prob=0.5),
         RandShiftIntensity(offsets=0.2 if wide else 0.1, prob=0.5),

@@ -31,6 +31,7 @@ class RunSettings:
     mix: float
     network: NetworkSettings
     sources: tuple[Mapping[str, Any], ...]
+    pack: Mapping[str, Any]
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -66,6 +67,7 @@ def load_settings(path: Path | None = None) -> RunSettings:
                 features=int(data["network"]["features"]),
             ),
             sources=tuple(data["sources"]),
+            pack=dict(data["pack"]),
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The run settings {name} cannot be used: {error!r}.") from None
@@ -80,6 +82,12 @@ def measuring_cases(source: Mapping[str, Any], data: Path) -> list[str]:
         return _order(data / source["folder"])[-int(rule["last"]) :]
     protocol = json.loads((data / rule["protocol"]).read_text(encoding="utf-8"))
     return [str(name) for name in protocol["tasks"][rule["task"]]["devtest"]]
+
+
+def training_cases(source: Mapping[str, Any], data: Path) -> list[str]:
+    """Names of the source's cases that are trained on, in the order of the data set."""
+    held = set(measuring_cases(source, data))
+    return [name for name in _order(data / source["folder"]) if name not in held]
 
 
 def build_sources(settings: RunSettings, data: Path, cache: Path) -> list[Source]:
@@ -107,8 +115,7 @@ def _source(
 ) -> Source:
     folder = data / entry["folder"]
     group = DEFAULT_GROUPS[entry["group"]]
-    held = set(measuring_cases(entry, data))
-    names = [name for name in _order(folder) if name not in held]
+    names = training_cases(entry, data)
     if not names:
         raise InputError(f"No case of {folder} is left to train on; add labelled cases.")
     values = {int(v): get_task(p).label for v, p in entry["labels"].items()}

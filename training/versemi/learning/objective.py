@@ -75,7 +75,8 @@ def supervised_loss(network: PromptedNetwork, batch: MicroBatch) -> dict[str, Te
     """
     features, pooled = network.encode(batch.image)
     features = _at_runs(features.flatten(2), batch.runs)
-    prompts, foreground = [], []
+    prompts: list[Tensor] = []
+    foreground: list[Tensor] = []
     for i, (labels, asked) in enumerate(zip(batch.labels, batch.prompts, strict=True)):
         logits = _logits(network, features[i : i + 1], pooled[i : i + 1], asked)
         targets, knowns = zip(*(labels.target(prompt) for prompt in asked), strict=True)
@@ -128,5 +129,3 @@ def _at_runs(values: Tensor, runs: Tensor) -> Tensor:
     """Pick runs of voxels: ``(..., N)`` to ``(..., R * RUN)``."""
     whole = values.shape[-1] // RUN * RUN
     return values[..., :whole].unflatten(-1, (-1, RUN))[..., runs, :].flatten(-2)
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -51,11 +52,8 @@ class PromptedTraining(L.LightningModule):
         fast = [
             p for name, p in self.network.named_parameters() if not name.startswith("image_part")
         ]
-        optimizer = torch.optim.AdamW(
-            [{"params": fast}, {"params": slow, "lr": self.rate / 10}],
-            lr=self.rate,
-            weight_decay=1e-4,
-        )
+        groups: list[dict[str, Any]] = [{"params": fast}, {"params": slow, "lr": self.rate / 10}]
+        optimizer = torch.optim.AdamW(groups, lr=self.rate, weight_decay=1e-4)
 
         def factor(step: int) -> float:
             if step < _WARMUP:

@@ -140,9 +140,7 @@ class VNetBackbone(nn.Module):
             _VNetStage(n, widths[i], widths[i])
             for i, n in zip(reversed(range(4)), (3, 3, 2, 1), strict=True)
         )
-        self.reduce = Convolution(
-            3, filters, features, kernel_size=1, norm="INSTANCE", act="RELU"
-        )
+        self.reduce = Convolution(3, filters, features, kernel_size=1, norm="INSTANCE", act="RELU")
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(B, 1, D, H, W)`` to features ``(B, F, D, H, W)`` and pooled ``(B, C)``."""

@@ -56,7 +56,7 @@ class PromptedNetwork(nn.Module):
         self.backbone = backbone
         self.prompts = tuple(prompts)
         self.features = features
-        self._sizes = (features * HIDDEN, HIDDEN, HIDDEN * HIDDEN, HIDDEN, HIDDEN, 1)
+        self._sizes = [features * HIDDEN, HIDDEN, HIDDEN * HIDDEN, HIDDEN, HIDDEN, 1]
         pooled = int(backbone.bottleneck_channels)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm(pooled, elementwise_affine=False)
         self.image_part = nn.Linear(pooled, sum(self._sizes), bias=False)
@@ -126,9 +126,7 @@ class PromptedNetwork(nn.Module):
             b2.reshape(batch * count, HIDDEN, 1), w2.reshape(batch * count, HIDDEN, HIDDEN), x
         )
         x = F.leaky_relu(x, 0.01)
-        x = torch.baddbmm(
-            b3.reshape(batch * count, 1, 1), w3.reshape(batch * count, 1, HIDDEN), x
-        )
+        x = torch.baddbmm(b3.reshape(batch * count, 1, 1), w3.reshape(batch * count, 1, HIDDEN), x)
         return x.reshape(batch, count, voxels)
 
     def forward(self, image: Tensor, prompts: Tensor) -> Tensor:

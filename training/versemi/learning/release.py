@@ -1,0 +1,219 @@
+"""From a finished run to a pack that can be handed out: manifest, measured Dice, model card."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from versemi.evaluation import RULE, evaluate, find_cases
+from versemi.inference import Segmenter
+from versemi.learning.configuration import RunSettings, measuring_cases, training_cases
+from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
+from versemi.network import PromptedNetwork
+from versemi.preprocessing import DEFAULT_GROUPS
+from versemi.tasks import FOREGROUND, get_task
+
+Progress = Callable[[float, str], None]
+
+
+def release(settings: RunSettings, network: PromptedNetwork, data: Path, folder: Path) -> ModelPack:
+    """Write a run's network as a pack that has not been measured yet.
+
+    Raises:
+        OutputError: the pack cannot be written.
+    """
+    described = settings.pack
+    searched = {
+        prompt
+        for source in settings.sources
+        if source["name"] in described["search"]["prompts_of"]
+        for prompt in source["labels"].values()
+    }
+    manifest = Manifest(
+        name=str(described["name"]),
+        version=str(described["version"]),
+        network=settings.network.to_json(),
+        prompts=tuple(
+            PromptSettings(
+                get_task(prompt),
+                search=prompt in searched,
+                keep="all" if prompt in described["keep_all"] else "largest",
+                min_ml=float(described["min_ml"]),
+            )
+            for prompt in settings.prompts
+            if prompt != FOREGROUND
+        ),
+        groups={
+            name: group
+            for name, group in DEFAULT_GROUPS.items()
+            if any(source["group"] == name for source in settings.sources)
+        },
+        training={
+            "finished": datetime.date.today().isoformat(),
+            "steps": settings.steps,
+            "seed": settings.seed,
+            "cases": {s["name"]: len(training_cases(s, data)) for s in settings.sources},
+        },
+    )
+    return write_pack(folder, network, manifest, {"LICENSE": _license()})
+
+
+def measure(
+    pack: ModelPack,
+    settings: RunSettings,
+    data: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a pack on the cases that its run kept out, each whole and on its own grid.
+
+    Args:
+        pack: what to measure.
+        settings: the run's, which name those cases.
+        data: folder that holds the data sets' folders.
+        device: as for :class:`Segmenter`.
+        progress: told a fraction and a sentence.
+
+    Returns:
+        The reports of :func:`versemi.evaluation.evaluate` by source name.
+    """
+    segmenter = Segmenter(pack, device)
+    reports = {}
+    for number, source in enumerate(settings.sources):
+        cases = find_cases(data / source["folder"], measuring_cases(source, data))
+        labels = {prompt: int(value) for value, prompt in source["labels"].items()}
+        reports[source["name"]] = evaluate(
+            segmenter,
+            cases,
+            labels,
+            progress=_share(progress, number, len(settings.sources)),
+        )
+    return reports
+
+
+def add_measurements(
+    pack: ModelPack, reports: Mapping[str, Mapping[str, Any]], settings: RunSettings
+) -> ModelPack:
+    """Write measured Dice into the manifest, and the model card beside it.
+
+    Raises:
+        OutputError: the pack cannot be written.
+    """
+    scores = {task: row for report in reports.values() for task, row in report["tasks"].items()}
+    manifest = replace(
+        pack.manifest,
+        prompts=tuple(
+            replace(p, dice=None if scores[p.task.id]["dice"] is None else
+                    round(scores[p.task.id]["dice"], 4))
+            for p in pack.manifest.prompts
+        ),
+    )  # fmt: skip
+    texts = {"LICENSE": _license(), "README.md": model_card(manifest, reports, settings)}
+    return write_pack(pack.path, pack.build_network(), manifest, texts)
+
+
+def model_card(
+    manifest: Manifest, reports: Mapping[str, Mapping[str, Any]], settings: RunSettings
+) -> str:
+    """The model card in Markdown: what the weights are, what made them, what they are worth."""
+    lines = [
+        f"# {manifest.name} {manifest.version}",
+        "",
+        "One task-prompted network for "
+        f"{len(manifest.prompts)} structures, trained on a few labelled research scans. "
+        "**For research and teaching only; not a medical device.** Licence of the weights: "
+        "LICENSE beside this file.",
+        "",
+        "## Measured",
+        "",
+        "Mean over scans that were kept out of training and out of every choice, each file whole "
+        "and on its own grid.",
+        "",
+        "| prompt | cases | Dice | Jaccard | HD95 (mm) | ASSD (mm) | missed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for report in reports.values():
+        for task, row in report["tasks"].items():
+            numbers = [_number(row[m], d) for m, d in _COLUMNS]
+            cells = [get_task(task).name, str(row["cases"]), *numbers, str(row["missed"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        RULE,
+        "",
+        "Again: `versemi measure PACK --data DATA` (DATA holds the folders named below).",
+        "",
+        "## Training",
+        "",
+        "`versemi train --data DATA --out RUN`, then `versemi measure RUN/pack --data DATA`. The "
+        "settings are `training/versemi/learning/base.yaml`: "
+        f"{settings.steps} steps of two crops of two data sets, seed {settings.seed}, "
+        f"CutMix in {settings.mix:.0%} of the steps, the averaged weights of the last step. "
+        "Labelled scans only; the unlabelled part of VerSemi was not used for this version.",
+        "",
+        "| data set | labelled scans trained on | kept for measuring | terms |",
+        "|---|---|---|---|",
+    ]
+    for source in settings.sources:
+        report = reports[source["name"]]
+        held = max(row["cases"] for row in report["tasks"].values())
+        about = _DATA.get(source["folder"], (source["folder"], "see its provider"))
+        trained = manifest.training["cases"][source["name"]]
+        lines.append(f"| {about[0]} | {trained} | {held} | {about[1]} |")
+    lines += [
+        "",
+        "Terms as far as they are known to us; check them with the provider before you rely on "
+        "them.",
+        "",
+        "## Limits",
+        "",
+        "- Few scans, few scanners: sixteen abdominal CTs taught thirteen prompts. Expect failures "
+        "on other protocols, on pathology and on children.",
+        "- The left atrium, lung tumour and hippocampus prompts learnt from crops around the "
+        "structure. On larger scans set a region of interest around it.",
+        "- CT is seen only between -125 and 275 HU.",
+        "- Left and right are told by the scan's geometry; a scan with a wrong header gives wrong "
+        "sides.",
+        "",
+        "Method: Zeng et al., *Segment Together: A Versatile Paradigm for Semi-Supervised Medical "
+        "Image Segmentation*, arXiv 2311.11686.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+_COLUMNS = (("dice", 3), ("jaccard", 3), ("hd95_mm", 1), ("assd_mm", 2))
+_DATA = {
+    "abdomen": (
+        "BTCV / Synapse abdominal CT (Multi-Atlas Labeling Beyond the Cranial Vault, 2015)",
+        "registered access, research",
+    ),
+    "left_atrium": (
+        "2018 Atrial Segmentation Challenge, LGE MR, cropped as by UA-MT",
+        "registered access, research",
+    ),
+    "lung_tumour": (
+        "NSCLC-Radiomics and NSCLC-Radiogenomics CT, 92 mm cubes around the tumour",
+        "CC BY-NC 3.0 and CC BY 3.0",
+    ),
+    "hippocampus": ("Medical Segmentation Decathlon Task04, T1 MR", "CC BY-SA 4.0"),
+}
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _license() -> str:
+    return resources.files("versemi.learning").joinpath("pack_license.txt").read_text("utf-8")
+
+
+def _share(progress: Progress | None, number: int, total: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda fraction, sentence: progress((number + fraction) / total, sentence)
