@@ -47,13 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(app(args=given or ["--help"], standalone_mode=False) or 0)
+        sys.exit(app(given or ["--help"], prog_name="versemi", standalone_mode=False) or 0)
     except VersemiError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     except _ClickError as error:
         command = error.ctx.command_path if error.ctx else "versemi"
-        print(f"{error.format_message()} See '{command} --help'.", file=sys.stderr)
+        message = error.format_message().rstrip(".")
+        print(f"{message}; see '{command} --help'.", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
