@@ -3,6 +3,8 @@
 This file tells Slicer about the module and hands over to VerSemiSlicerLib.
 """
 
+import sys
+
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -58,6 +60,12 @@ class VerSemiSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def exit(self):
         if self.panel:
             self.panel.exit()
+
+    def onReload(self):
+        # Slicer reloads this file only; the library is imported anew when it is out of the way.
+        for name in [name for name in sys.modules if name.split(".")[0] == "VerSemiSlicerLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def cleanup(self):
         self.removeObservers()

@@ -14,7 +14,7 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from SlicerRuntime import MODULE_FOLDER, start  # noqa: E402
+from SlicerRuntime import MODULE_FOLDER, start
 
 slicer = start()
 

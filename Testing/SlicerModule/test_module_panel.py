@@ -141,7 +141,9 @@ def test_every_parameter_name_in_the_ui_file_is_a_parameter() -> None:
 
     root = ElementTree.parse(UI_FILE).getroot()
     names = [
-        p.findtext("string") for p in root.iter("property") if p.get("name") == "SlicerParameterName"
+        p.findtext("string")
+        for p in root.iter("property")
+        if p.get("name") == "SlicerParameterName"
     ]
     assert len(names) == len(set(names)) == 7
     assert set(names) <= set(ParameterNode._kinds)

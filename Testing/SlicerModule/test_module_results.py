@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slicer
 import SimpleITK as sitk
+import slicer
 import vtk
+from versemi.tasks import TASKS
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
-from versemi.tasks import TASKS
 
 
 def tag(segment: Any, name: str) -> str:
@@ -334,8 +334,6 @@ def test_a_segmentation_made_of_surfaces_is_refused(logic: Any, add_volume: Any)
 
 def test_the_uncertainty_may_not_overwrite_the_scan(logic: Any, add_volume: Any) -> None:
     volume = add_volume()
-    request = SegmentationRequest(
-        volume, ["liver"], wantsUncertainty=True, uncertaintyNode=volume
-    )
+    request = SegmentationRequest(volume, ["liver"], wantsUncertainty=True, uncertaintyNode=volume)
     with pytest.raises(UserError, match="would overwrite the input volume"):
         logic.start(request)

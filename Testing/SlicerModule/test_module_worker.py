@@ -81,9 +81,7 @@ def test_progress_is_a_growing_fraction_with_a_sentence(logic: Any, add_volume: 
     assert "Window 7 of 20" in [sentence for _, sentence in ear.progress]
 
 
-def test_the_worker_is_kept_warm_between_runs(
-    logic: Any, add_volume: Any, stand_in: Any
-) -> None:
+def test_the_worker_is_kept_warm_between_runs(logic: Any, add_volume: Any, stand_in: Any) -> None:
     volume = add_volume()
     for prompt in ("liver", "spleen", "aorta"):
         logic.segment(SegmentationRequest(volume, [prompt]))
@@ -100,9 +98,7 @@ def test_another_device_takes_another_worker_and_ends_the_first(
     assert not exists(stand_in.workers[0].pid)
 
 
-def test_temporary_files_are_gone_after_a_run(
-    logic: Any, add_volume: Any, tmp_path: Path
-) -> None:
+def test_temporary_files_are_gone_after_a_run(logic: Any, add_volume: Any, tmp_path: Path) -> None:
     logic.segment(SegmentationRequest(add_volume(), ["liver"], wantsUncertainty=True))
     assert [p for p in tmp_path.rglob("*") if "VerSemi" in p.name] == []
 
@@ -130,9 +126,7 @@ def test_a_cancelled_run_leaves_the_scene_as_it_was_and_the_worker_warm(
     volume = add_volume()
     kept = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Kept")
     before = scene_contents()
-    request = SegmentationRequest(
-        volume, ["liver"], segmentationNode=kept, wantsUncertainty=True
-    )
+    request = SegmentationRequest(volume, ["liver"], segmentationNode=kept, wantsUncertainty=True)
     ear = start_and_wait_for_progress(logic, request)
 
     logic.cancel()

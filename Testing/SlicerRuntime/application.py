@@ -73,9 +73,7 @@ class IoManager:
             loaded.AddItem(node)
         return True
 
-    def saveNodes(
-        self, file_type: str, properties: dict[str, Any], messages: Any = None
-    ) -> bool:
+    def saveNodes(self, file_type: str, properties: dict[str, Any], messages: Any = None) -> bool:
         """Save the node with the ID ``nodeID`` to ``fileName``."""
         node = self._scene.GetNodeByID(properties["nodeID"])
         node.AddDefaultStorageNode(str(properties["fileName"]))

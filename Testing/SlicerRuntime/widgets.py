@@ -162,9 +162,7 @@ def child_widget_variables(widget: QtWidgets.QWidget) -> Any:
 class Binding:
     """Reads and writes a widget's value, and tells of changes."""
 
-    def __init__(
-        self, read: Callable[[], Any], write: Callable[[Any], None], signal: Any
-    ) -> None:
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None], signal: Any) -> None:
         self.read = read
         self.write = write
         self._signal = signal

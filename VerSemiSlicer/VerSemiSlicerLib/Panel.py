@@ -69,7 +69,8 @@ class Panel(VTKObservationMixin):
         self._installer = installer
         self._dialogs = dialogs
         self._getParameterNode = getParameterNode
-        self._parameterNode: ParameterNode | None = None
+        # What parameterNodeWrapper adds to the class, no type checker sees.
+        self._parameterNode: Any = None
         self._guiTag: int | None = None
         self._observedVolume: Any = None
         self._shownModality: str | None = None
@@ -102,7 +103,6 @@ class Panel(VTKObservationMixin):
     def enter(self) -> None:
         """The panel comes into view: settings are taken from the scene."""
         self.useParameterNode(self._getParameterNode())
-        assert self._parameterNode is not None
         if self._parameterNode.inputVolume is None and not self.logic.isRunning:
             self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(
                 "vtkMRMLScalarVolumeNode"
@@ -126,7 +126,7 @@ class Panel(VTKObservationMixin):
         self.logic.close()
         self.removeObservers()
 
-    def useParameterNode(self, parameterNode: ParameterNode | None) -> None:
+    def useParameterNode(self, parameterNode: Any) -> None:
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(
@@ -256,7 +256,6 @@ class Panel(VTKObservationMixin):
     def _showModality(self) -> str:
         """Shows where the modality is from, and returns it; "" where there is no volume."""
         node = self._parameterNode
-        assert node is not None
         if node.modality is not Modality.AUTOMATIC:
             self.ui.modalityLabel.setText("as chosen")
             return str(node.modality.value)
@@ -266,7 +265,6 @@ class Panel(VTKObservationMixin):
 
     def _request(self) -> SegmentationRequest:
         node = self._parameterNode
-        assert node is not None
         modality: str | None = node.modality.value
         if node.modality is Modality.AUTOMATIC:
             finding = self._modalities.find(node.inputVolume) if node.inputVolume else None

@@ -1,5 +1,6 @@
 """Starting a child process that can be ended together with everything that it started."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -41,9 +42,7 @@ def killTree(process: subprocess.Popen) -> None:
             creationflags=subprocess.CREATE_NO_WINDOW,  # type: ignore[attr-defined]
         )
     else:
-        try:
+        # macOS answers EPERM where only zombies are left in the group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            # macOS answers EPERM where only zombies are left in the group.
-            pass
     process.wait(timeout=10)

@@ -71,6 +71,7 @@ class SegmentationLogic:
         self._geometry: np.ndarray | None = None
         self._folder: Path | None = None
         self._cancelDeadline = 0.0
+        self._unheard: dict[str, Any] | None = None
 
     @property
     def isRunning(self) -> bool:
@@ -99,6 +100,7 @@ class SegmentationLogic:
         try:
             image = folder / "volume.nrrd"
             VolumeInput.writeVolume(request.volumeNode, image)
+            warm = self._worker
             worker = self._warmWorker(request.device)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -107,18 +109,19 @@ class SegmentationLogic:
         self._geometry = VolumeInput.ijkToRas(request.volumeNode)
         self._requestNumber += 1
         self._state = State.RUNNING
-        worker.send(
-            {
-                "id": self._requestNumber,
-                "command": "segment",
-                "image": str(image),
-                "tasks": self.catalog.inOrder(request.prompts),
-                "roi": roi,
-                "modality": request.modality,
-                "uncertainty": request.wantsUncertainty,
-                "output": str(folder),
-            }
-        )
+        message = {
+            "id": self._requestNumber,
+            "command": "segment",
+            "image": str(image),
+            "tasks": self.catalog.inOrder(request.prompts),
+            "roi": roi,
+            "modality": request.modality,
+            "uncertainty": request.wantsUncertainty,
+            "output": str(folder),
+        }
+        # A worker that has died since the last run may not be known to be dead yet.
+        self._unheard = message if worker is warm else None
+        worker.send(message)
 
     def poll(self) -> None:
         """Takes in what the worker has said since the last call, and tells the signals."""
@@ -132,6 +135,7 @@ class SegmentationLogic:
             # What belongs to an earlier, cancelled run has nothing to say to this one; what
             # belongs to no run (no id) says something about the worker itself.
             if self.isRunning and event.get("id") in (None, self._requestNumber):
+                self._unheard = None
                 self._onEvent(event)
         if self._state is State.CANCELLING and time.monotonic() > self._cancelDeadline:
             self._dropWorker()
@@ -237,9 +241,9 @@ class SegmentationLogic:
             self.progressed.emit(float(event["fraction"]), str(event["message"]))
         elif kind == "ready" and self._state is State.RUNNING:
             self.progressed.emit(0.0, f"Reading the volume ({event['device']})")
-        elif kind == "cancelled" or (kind == "result" and self._state is State.CANCELLING):
-            self._finish(self.cancelled)
-        elif kind == "error" and self._state is State.CANCELLING:
+        elif kind == "cancelled" or (
+            kind in ("result", "error") and self._state is State.CANCELLING
+        ):
             self._finish(self.cancelled)
         elif kind == "error":
             detail = self._errorOutput() if event.get("kind") == "internal" else ""
@@ -249,11 +253,13 @@ class SegmentationLogic:
 
     def _onEnded(self, event: Mapping[str, Any]) -> None:
         detail = self._errorOutput()
-        state = self._state
+        unheard, self._unheard = self._unheard, None
         self._dropWorker()
-        if state is State.CANCELLING:
+        if self._state is State.CANCELLING:
             self._finish(self.cancelled)
-        elif state is State.RUNNING:
+        elif self._state is State.RUNNING and unheard is not None and self._request is not None:
+            self._warmWorker(self._request.device).send(unheard)
+        elif self._state is State.RUNNING:
             code = event.get("exit_code")
             self._finish(
                 self.failed,
@@ -281,6 +287,7 @@ class SegmentationLogic:
                 "The input volume was removed from the scene while it was being segmented; "
                 "nothing was added."
             )
+        assert self._geometry is not None
         if not np.allclose(VolumeInput.ijkToRas(volumeNode), self._geometry):
             raise UserError(
                 "The geometry of the input volume was changed while it was being segmented; "

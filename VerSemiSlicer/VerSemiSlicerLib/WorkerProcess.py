@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from .ProcessTree import killTree, startProcess
@@ -47,6 +47,7 @@ class WorkerProcess:
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._errorLines: collections.deque[str] = collections.deque(maxlen=200)
         self._stopped = False
+        self._outputEnded = False
         assert self._process.stdout is not None and self._process.stderr is not None
         self._errorReader = self._startReader(self._readErrors, self._process.stderr)
         self._eventReader = self._startReader(self._readEvents, self._process.stdout)
@@ -57,7 +58,9 @@ class WorkerProcess:
         return self._process.pid
 
     def isRunning(self) -> bool:
-        return not self._stopped and self._process.poll() is None
+        # While the reader thread waits for the exit code, poll() does not know it yet.
+        ended = self._stopped or self._outputEnded
+        return not ended and self._process.poll() is None
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends one request. A worker that has ended is reported by `poll`, not here."""
@@ -102,7 +105,7 @@ class WorkerProcess:
         _living.discard(self)
 
     @staticmethod
-    def _startReader(read, stream: IO[bytes]) -> threading.Thread:
+    def _startReader(read: Callable[[IO[bytes]], None], stream: IO[bytes]) -> threading.Thread:
         thread = threading.Thread(target=read, args=(stream,), daemon=True)
         thread.start()
         return thread
@@ -118,6 +121,7 @@ class WorkerProcess:
                     self._events.put(event)
                 elif line.strip():
                     logging.warning("VerSemi worker wrote what is no event: %r", line[:200])
+        self._outputEnded = True
         # What it said last explains why it ended, so that has to be in before the event is.
         self._errorReader.join(timeout=2)
         with contextlib.suppress(Exception):
