@@ -235,6 +235,24 @@ def test_the_end_of_stdin_cancels_and_ends(talk, engine, scan):
     assert talk.end() == 0
 
 
+def test_an_engine_that_does_not_heed_cancel_is_not_waited_for(engine, scan, monkeypatch):
+    monkeypatch.setattr("versemi.worker.ORPHAN_GRACE", 0.05)
+    orphaned = threading.Event()
+
+    theirs, ours = os.pipe()
+
+    def stubborn(*args, **keywords):
+        os.close(ours)
+        assert orphaned.wait(5)
+        raise InputError("At last.")
+
+    engine.segment = stubborn
+    os.write(ours, json.dumps(order(scan)).encode() + b"\n")
+    requests = os.fdopen(theirs, "rb")
+    worker = Worker(requests, io.BytesIO(), lambda: engine, on_orphaned=orphaned.set)
+    assert worker.run() == 0 and orphaned.is_set()
+
+
 def test_nobody_listening_any_more_ends_a_running_request(engine, scan):
     class Deaf(io.BytesIO):
         def write(self, data):

@@ -86,33 +86,23 @@ class Worker:
         try:
             segmenter = self._make_segmenter()
         except Exception as error:  # whatever it is, the parent has to hear of it
-            self._emit_error(None, error)
+            self._emit(_error_event(None, error))
             return 2 if isinstance(error, VersemiError) else 1
-        self._emit(
-            {
-                "event": "ready",
-                "pack": segmenter.pack.name,
-                "version": segmenter.pack.version,
-                "device": segmenter.device,
-            }
-        )
+        pack = segmenter.pack
+        ready = {"pack": pack.name, "version": pack.version, "device": segmenter.device}
+        self._emit({"event": "ready", **ready})
         while (request := self._queue.get()) is not None:
             if request["command"] == "quit":
                 self._emit({"event": "bye"})
                 return 0
-            try:
-                self._answer(request, segmenter)
-            except Cancelled:
-                self._emit({"event": "cancelled", "id": request["id"]})
-            except PackError as error:
-                self._emit_error(request["id"], error)
+            answer = self._answer(request, segmenter)
+            # Before the answer goes out: who has it may use the number again.
+            with self._lock:
+                self._waiting.discard(request["id"])
+                self._cancelled.discard(request["id"])
+            self._emit(answer)
+            if answer.get("kind") == "pack":
                 return 2
-            except Exception as error:  # the next request may well be a good one
-                self._emit_error(request["id"], error)
-            finally:
-                with self._lock:
-                    self._waiting.discard(request["id"])
-                    self._cancelled.discard(request["id"])
         return 0
 
     # The reader's thread ----------------------------------------------------------------------
@@ -157,18 +147,24 @@ class Worker:
                 self._closing.set()
             self._queue.put(request)
         except InputError as error:
-            self._emit_error(id, error)
+            self._emit(_error_event(id, error))
 
     # The main thread --------------------------------------------------------------------------
 
-    def _answer(self, request: Request, segmenter: Segmenter) -> None:
-        if request["command"] == "list_tasks":
-            tasks = [_describe(task) for task in segmenter.pack.tasks]
-            self._emit({"event": "result", "id": request["id"], "tasks": tasks})
-        else:
-            self._segment(request, segmenter)
+    def _answer(self, request: Request, segmenter: Segmenter) -> dict[str, Any]:
+        """The event that ends a request, whatever happens to it."""
+        id = request["id"]
+        try:
+            if request["command"] == "list_tasks":
+                tasks = [_describe(task) for task in segmenter.pack.tasks]
+                return {"event": "result", "id": id, "tasks": tasks}
+            return self._segment(request, segmenter)
+        except Cancelled:
+            return {"event": "cancelled", "id": id}
+        except Exception as error:  # the next request may well be a good one
+            return _error_event(id, error)
 
-    def _segment(self, request: Request, segmenter: Segmenter) -> None:
+    def _segment(self, request: Request, segmenter: Segmenter) -> dict[str, Any]:
         from versemi.export import write_volume
         from versemi.geometry import Roi
         from versemi.images import read_image
@@ -215,29 +211,17 @@ class Worker:
             if uncertainty
             else None
         )
-        self._emit(
-            {
-                "event": "result",
-                "id": id,
-                "label_map": str(label_map),
-                "uncertainty": str(uncertainty_map) if uncertainty_map else None,
-                "labels": {task.id: task.label for task in result.tasks},
-                "volumes_ml": dict(result.volumes_ml),
-                "warnings": [*scan.warnings, *result.warnings],
-                "timings": dict(result.timings),
-                "device": result.device,
-            }
-        )
-
-    def _emit_error(self, id: int | None, error: Exception) -> None:
-        kind = next((kind for type_, kind in _KINDS if isinstance(error, type_)), "internal")
-        message = str(error)
-        if isinstance(error, MemoryError):
-            message = "The memory of this computer is not enough; choose a smaller region."
-        elif kind == "internal":
-            traceback.print_exception(error, file=sys.stderr)
-            message = f"Something unexpected went wrong ({type(error).__name__}: {error})."
-        self._emit({"event": "error", "id": id, "kind": kind, "message": message})
+        return {
+            "event": "result",
+            "id": id,
+            "label_map": str(label_map),
+            "uncertainty": str(uncertainty_map) if uncertainty_map else None,
+            "labels": {task.id: task.label for task in result.tasks},
+            "volumes_ml": dict(result.volumes_ml),
+            "warnings": [*scan.warnings, *result.warnings],
+            "timings": dict(result.timings),
+            "device": result.device,
+        }
 
     def _emit(self, event: dict[str, Any]) -> None:
         # Escaped to ASCII: a path with undecodable bytes must not break the line.
@@ -329,6 +313,17 @@ def _field(request: Request, key: str, type_: type, *, optional: bool = False) -
     if value is None:
         raise InputError(f"Request field '{key}' is missing.")
     raise InputError(f"Request field '{key}' cannot be {value!r}.")
+
+
+def _error_event(id: int | None, error: Exception) -> dict[str, Any]:
+    kind = next((kind for type_, kind in _KINDS if isinstance(error, type_)), "internal")
+    message = str(error)
+    if isinstance(error, MemoryError):
+        message = "The memory of this computer is not enough; choose a smaller region."
+    elif kind == "internal":
+        traceback.print_exception(error, file=sys.stderr)
+        message = f"Something unexpected went wrong ({type(error).__name__}: {error})."
+    return {"event": "error", "id": id, "kind": kind, "message": message}
 
 
 def _describe(task: Any) -> dict[str, Any]:
