@@ -31,5 +31,5 @@ class VerSemiSlicerEngineTest(unittest.TestCase):
         names = [row.name for row in result.rows]
         self.assertEqual(names, ["Spleen", "Liver"])
         self.assertEqual(result.segmentationNode.GetSegmentation().GetNumberOfSegments(), 2)
-        self.assertEqual(result.device, "cpu")
+        self.assertTrue(result.device.startswith("cpu"))
         self.assertEqual("torch" in sys.modules, torchWasThere)
