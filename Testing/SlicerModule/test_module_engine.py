@@ -21,6 +21,7 @@ from VerSemiSlicerLib.WorkerCommand import WorkerCommand
 from VerSemiSlicerLib.WorkerProcess import WorkerProcess
 
 THREADS = {"OMP_NUM_THREADS": "2"}
+GRID = np.diag([-2.0, 2.0, 3.0, 1.0])
 
 
 def logic_over(pack: Path, folder: Path) -> SegmentationLogic:
@@ -63,7 +64,7 @@ def test_the_catalog_is_the_packs(tiny_pack: Path) -> None:
 def test_a_left_handed_volume_under_a_transform_is_segmented_by_the_real_engine(
     engine_logic: SegmentationLogic, add_volume: Any
 ) -> None:
-    volume = add_volume(np.diag([-2.0, 2.0, 3.0, 1.0]), values=noise())
+    volume = add_volume(GRID, values=noise())
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     volume.SetAndObserveTransformNodeID(transform.GetID())
 
@@ -114,7 +115,7 @@ def test_prompts_of_other_modalities_warn_and_are_answered(
 ) -> None:
     result = engine_logic.segment(
         SegmentationRequest(
-            add_volume(values=noise((64, 64, 64))), ["left_atrium"], modality="CT", device="cpu"
+            add_volume(GRID, values=noise()), ["left_atrium"], modality="CT", device="cpu"
         )
     )
     assert len(result.rows) == 1
@@ -127,7 +128,7 @@ def test_the_real_worker_can_be_cancelled_killed_and_revived(
     outcomes: list[str] = []
     engine_logic.cancelled.connect(lambda: outcomes.append("cancelled"))
     engine_logic.failed.connect(lambda sentence, detail: outcomes.append(sentence))
-    volume = add_volume(values=noise((90, 120, 120)))
+    volume = add_volume(values=noise((80, 90, 90)))
     request = SegmentationRequest(volume, ["liver"], modality="CT", device="cpu")
 
     engine_logic.start(request)
@@ -144,7 +145,7 @@ def test_the_real_worker_can_be_cancelled_killed_and_revived(
     engine_logic.waitUntilDone(timeout=60)
     revived = engine_logic.segment(
         SegmentationRequest(
-            add_volume(values=noise((64, 64, 64))), ["spleen"], modality="CT", device="cpu"
+            add_volume(GRID, values=noise()), ["spleen"], modality="CT", device="cpu"
         )
     )
     assert len(revived.rows) == 1
