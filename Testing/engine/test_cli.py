@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -351,7 +351,7 @@ def test_a_region_file_that_holds_no_box_is_refused(tmp_path, content, words):
 
 
 def test_help_answers_within_a_second_and_imports_nothing_heavy(environment):
-    begin = time.monotonic()
+    begin = os.times()
     code = (
         "import sys\nfrom versemi.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
@@ -360,7 +360,9 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy(environment):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
-    assert time.monotonic() - begin < 1.5  # a second, and slack for a busy machine
+    end = os.times()
+    # Computing time of the child, which is the same on a busy machine.
+    assert end.children_user + end.children_system - begin.children_user - begin.children_system < 1
     assert "segment" in done.stdout and done.stdout.splitlines()[-1] == "[]"
 
 
@@ -389,7 +391,7 @@ def test_ctrl_c_ends_without_a_traceback(scan, tmp_path, environment):
     )
     assert process.stdout and process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
 
 

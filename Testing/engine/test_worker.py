@@ -52,7 +52,7 @@ class Conversation:
         self._requests.close()
 
     def end(self) -> int | None:
-        self._thread.join(5)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         return self.code
 
@@ -183,7 +183,7 @@ def test_an_output_folder_that_cannot_be_written_is_an_output_error(talk, scan):
 def test_cancel_stops_the_running_request_and_the_next_one_runs(talk, engine, scan):
     engine.wait_for_cancel = True
     talk.say(**order(scan))
-    assert engine.started.wait(5)
+    assert engine.started.wait(60)
     talk.say(id=2, command="cancel", request=1)
     assert talk.hear() == {"event": "cancelled", "id": 1}
     engine.wait_for_cancel = False
@@ -197,7 +197,7 @@ def test_cancel_stops_the_running_request_and_the_next_one_runs(talk, engine, sc
 def test_a_request_that_still_waits_can_be_cancelled(talk, engine, scan):
     engine.wait_for_cancel = True
     talk.say(**order(scan))
-    assert engine.started.wait(5)
+    assert engine.started.wait(60)
     talk.say(**order(scan, id=2))
     talk.say(id=3, command="cancel", request=2)
     talk.say(id=4, command="cancel", request=1)
@@ -211,7 +211,7 @@ def test_a_request_that_still_waits_can_be_cancelled(talk, engine, scan):
 def test_an_id_in_use_is_refused(talk, engine, scan):
     engine.wait_for_cancel = True
     talk.say(**order(scan))
-    assert engine.started.wait(5)
+    assert engine.started.wait(60)
     talk.say(**order(scan))
     assert "use a new id" in talk.hear()["message"]
     talk.say(id=2, command="cancel", request=1)
@@ -221,7 +221,7 @@ def test_an_id_in_use_is_refused(talk, engine, scan):
 def test_quit_cancels_what_runs_and_says_goodbye(talk, engine, scan):
     engine.wait_for_cancel = True
     talk.say(**order(scan))
-    assert engine.started.wait(5)
+    assert engine.started.wait(60)
     talk.say(id=2, command="quit")
     assert [talk.hear()["event"], talk.hear()["event"]] == ["cancelled", "bye"]
     assert talk.end() == 0
@@ -230,7 +230,7 @@ def test_quit_cancels_what_runs_and_says_goodbye(talk, engine, scan):
 def test_the_end_of_stdin_cancels_and_ends(talk, engine, scan):
     engine.wait_for_cancel = True
     talk.say(**order(scan))
-    assert engine.started.wait(5)
+    assert engine.started.wait(60)
     talk.close()
     assert talk.end() == 0
 
@@ -243,7 +243,7 @@ def test_an_engine_that_does_not_heed_cancel_is_not_waited_for(engine, scan, mon
 
     def stubborn(*args, **keywords):
         os.close(ours)
-        assert orphaned.wait(5)
+        assert orphaned.wait(60)
         raise InputError("At last.")
 
     engine.segment = stubborn
