@@ -47,8 +47,9 @@ class FeatureVolume:
         self._network = network
         self._compute = compute
         divisor = network.divisor
+        # Two voxels a side at the bottleneck at the least: the norm of a single one is undefined.
         self.window = tuple(
-            min(_round_up(w, divisor), _round_up(n, divisor))
+            max(2 * divisor, min(_round_up(w, divisor), _round_up(n, divisor)))
             for w, n in zip(window, array.shape, strict=True)
         )
         # A scan thinner than a window lies in the middle of it, as it did in training.

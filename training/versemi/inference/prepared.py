@@ -70,7 +70,7 @@ class PreparedScan:
         self._limits = intensity_limits(image, self.settings, index_box(image, roi))
         corners = _clipped(image_corners(image), roi, self.settings.margin)
         self.grid = Grid.covering(corners, self.settings.spacing)
-        window = [max(network.divisor, w // shrink) for w in self.settings.window]
+        window = [w // shrink for w in self.settings.window]
         self.features = FeatureVolume(
             prepare(image, self.grid, self._limits), network, compute, window
         )
