@@ -14,11 +14,10 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from SlicerRuntime import MODULE_FOLDER, start
+from SlicerRuntime import start  # noqa: E402
+from stand_in import StandIn  # noqa: E402
 
 slicer = start()
-
-STAND_IN = MODULE_FOLDER / "Testing" / "Python" / "StandInWorker.py"
 
 
 @pytest.fixture(autouse=True)
@@ -36,29 +35,6 @@ def catalog() -> Any:
     from VerSemiSlicerLib.PromptCatalog import PromptCatalog
 
     return PromptCatalog([t for t in TASKS.values() if t.id != FOREGROUND], "test pack", "1")
-
-
-class StandIn:
-    """Starts stand-in workers, in the manner set, and remembers them."""
-
-    def __init__(self) -> None:
-        self.manner = ""
-        self.devices: list[str] = []
-        self.workers: list[Any] = []
-
-    def __call__(self, device: str) -> Any:
-        from VerSemiSlicerLib.WorkerCommand import WorkerCommand
-        from VerSemiSlicerLib.WorkerProcess import WorkerProcess
-
-        command = WorkerCommand(
-            python=sys.executable,
-            script=(str(STAND_IN),),
-            environment={"VERSEMI_STAND_IN": self.manner},
-        )
-        worker = WorkerProcess(command.line(Path("pack"), device), command.fullEnvironment())
-        self.devices.append(device)
-        self.workers.append(worker)
-        return worker
 
 
 @pytest.fixture
@@ -104,3 +80,27 @@ def add_volume(scene: Any) -> Callable[..., Any]:
         return node
 
     return add
+
+
+@pytest.fixture(scope="session")
+def qt_application() -> Any:
+    """Real Qt, offscreen, with Slicer's widgets in it."""
+    from SlicerRuntime import widgets
+
+    return widgets.install()
+
+
+@pytest.fixture
+def desk(qt_application: Any, catalog: Any, logic: Any) -> Iterator[Any]:
+    from desk import Desk
+
+    made = Desk(catalog, logic, qt_application)
+    yield made
+    made.panel.cleanup()
+    made.widget.deleteLater()
+
+
+@pytest.fixture
+def desk_with_scan(add_volume: Any, desk: Any) -> Any:
+    desk.parameters.inputVolume = add_volume()
+    return desk

@@ -1,199 +1,19 @@
-"""The panel in real Qt: its .ui file, its names, and what its buttons do."""
+"""The panel in real Qt: what its buttons do, and what it shows."""
 
 from __future__ import annotations
 
-import ast
-import os
-import re
-import time
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import slicer
-from SlicerRuntime import MODULE_FOLDER, widgets
-
-LIBRARY = MODULE_FOLDER / "VerSemiSlicerLib"
-UI_FILE = MODULE_FOLDER / "Resources" / "UI" / "VerSemiSlicer.ui"
+from desk import Desk
 
 
-@pytest.fixture(scope="module")
-def qt_application() -> Any:
-    return widgets.install()
-
-
-class Dialogs:
-    """Answers as told and remembers what was said."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-
-    def confirm(self, text: str, title: str) -> bool:
-        return True
-
-    def error(self, text: str, detail: str = "") -> None:
-        self.errors.append(text)
-
-
-class Installer:
-    def __init__(self) -> None:
-        self.answer = True
-
-    def ensure(self) -> bool:
-        return self.answer
-
-
-class Desk:
-    """The panel with all that it stands on."""
-
-    def __init__(self, catalog: Any, logic: Any, application: Any) -> None:
-        from VerSemiSlicerLib.Panel import Panel
-        from VerSemiSlicerLib.ParameterNode import ParameterNode
-
-        self._application = application
-        self.widget = slicer.util.loadUI(str(UI_FILE))
-        self.widget.setMRMLScene(slicer.mrmlScene)
-        self.ui = slicer.util.childWidgetVariables(self.widget)
-        self.dialogs = Dialogs()
-        self.installer = Installer()
-        self.panel = Panel(
-            self.ui,
-            catalog,
-            logic,
-            self.installer,
-            self.dialogs,
-            lambda: ParameterNode(self.node()),
-        )
-        self.widget.resize(440, 900)
-        self.widget.show()
-        self.panel.enter()
-
-    @staticmethod
-    def node() -> Any:
-        found = slicer.mrmlScene.GetSingletonNode("VerSemiSlicer", "vtkMRMLScriptedModuleNode")
-        if found is None:
-            found = slicer.vtkMRMLScriptedModuleNode()
-            found.SetSingletonTag("VerSemiSlicer")
-            found = slicer.mrmlScene.AddNode(found)
-        return found
-
-    @property
-    def parameters(self) -> Any:
-        from VerSemiSlicerLib.ParameterNode import ParameterNode
-
-        return ParameterNode(self.node())
-
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.ui.statusLabel.text()
-            self._application.processEvents()
-            time.sleep(0.005)
-
-    def picture(self, name: str) -> None:
-        """Writes the panel as it looks now, where VERSEMI_PANEL_PICTURES says to."""
-        folder = os.environ.get("VERSEMI_PANEL_PICTURES")
-        if folder:
-            self._application.processEvents()
-            self.widget.grab().save(str(Path(folder) / f"{name}.png"))
-
-    def item(self, prompt: str) -> Any:
-        return self.panel.promptList._items[prompt]
-
-    def check(self, prompt: str, checked: bool = True) -> None:
-        from PySide6.QtCore import Qt
-
-        state = Qt.CheckState.Checked if checked else Qt.CheckState.Unchecked
-        self.item(prompt).setCheckState(0, state)
-
-
-@pytest.fixture
-def desk(qt_application: Any, catalog: Any, logic: Any) -> Iterator[Desk]:
-    made = Desk(catalog, logic, qt_application)
-    yield made
-    made.panel.cleanup()
-    made.widget.deleteLater()
-
-
-@pytest.fixture
-def desk_with_scan(add_volume: Any, desk: Desk) -> Desk:
-    desk.parameters.inputVolume = add_volume()
-    return desk
-
-
-def test_every_name_that_the_library_uses_is_in_the_ui_file() -> None:
-    used = set()
-    for path in LIBRARY.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self.ui", "ui"):
-                used.add(node.attr)
-    root = ElementTree.parse(UI_FILE).getroot()
-    named = {widget.get("name") for widget in root.iter("widget")}
-    assert len(used) > 15
-    assert used <= named
-
-
-def test_every_parameter_name_in_the_ui_file_is_a_parameter() -> None:
-    from VerSemiSlicerLib.ParameterNode import ParameterNode
-
-    root = ElementTree.parse(UI_FILE).getroot()
-    names = [
-        p.findtext("string")
-        for p in root.iter("property")
-        if p.get("name") == "SlicerParameterName"
-    ]
-    assert len(names) == len(set(names)) == 7
-    assert set(names) <= set(ParameterNode._kinds)
-
-
-def test_every_node_selector_is_given_the_scene() -> None:
-    root = ElementTree.parse(UI_FILE).getroot()
-    selectors = {
-        w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"
-    }
-    connected = {
-        c.findtext("receiver")
-        for c in root.iter("connection")
-        if c.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
-    }
-    assert selectors == connected
-
-
-def test_everything_that_the_user_can_touch_has_a_tool_tip(desk: Desk) -> None:
-    from PySide6.QtWidgets import QAbstractButton, QComboBox, QLineEdit
-
-    kinds = (QAbstractButton, QComboBox, QLineEdit, widgets.qMRMLNodeComboBox)
-    touchable = [w for w in vars(desk.ui).values() if isinstance(w, kinds)]
-    touchable = [w for w in touchable if not w.objectName().startswith("qt_")]
-    assert len(touchable) > 9
-    assert [w.objectName() for w in touchable if not w.toolTip()] == []
-
-
-def test_no_text_of_the_panel_is_clipped_at_the_width_slicer_gives_it(
-    desk_with_scan: Desk,
-) -> None:
-    from PySide6.QtWidgets import QAbstractButton, QLabel
-
-    for prompt in ("left_atrium", "liver", "portal_and_splenic_veins"):
-        desk_with_scan.check(prompt)
-    desk_with_scan.picture("panel-ready")
-    clipped = [
-        w.objectName()
-        for kind in (QLabel, QAbstractButton)
-        for w in desk_with_scan.widget.findChildren(kind)
-        if w.isVisible()
-        and not (isinstance(w, QLabel) and w.wordWrap())
-        and w.width() < w.sizeHint().width()
-    ]
-    assert clipped == []
-
-
-def test_the_first_volume_of_the_scene_is_chosen_when_the_panel_opens(
+def test_the_first_scan_of_the_scene_is_chosen_when_the_panel_opens(
     add_volume: Any, desk: Desk
 ) -> None:
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
     volume = add_volume()
     desk.panel.exit()
     desk.panel.enter()
@@ -297,20 +117,20 @@ def test_the_button_cancels_while_a_run_goes_on(desk_with_scan: Desk, stand_in: 
 
 
 def test_the_window_stays_alive_during_a_run(desk_with_scan: Desk, stand_in: Any) -> None:
+    """Another timer of the same event loop sees the run's progress; a frozen one would not."""
     from PySide6.QtCore import QTimer
 
     desk = desk_with_scan
     stand_in.manner = "slow"
     desk.check("liver")
-    ticks: list[float] = []
+    seen: list[int] = []
     timer = QTimer()
-    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.timeout.connect(lambda: seen.append(desk.ui.progressBar.value()))
     timer.start(10)
     desk.ui.segmentButton.click()
     desk.wait_until(lambda: desk.ui.segmentButton.text() == "Segment")
     timer.stop()
-    assert len(ticks) > 50
-    assert np.diff(ticks).max() < 0.5
+    assert len(set(seen)) > 4
 
 
 def test_a_failed_run_is_told_once_and_the_panel_is_ready_again(
@@ -447,14 +267,3 @@ def test_the_settings_survive_saving_and_loading_the_scene(
     assert settings.uncertaintyVolume.GetName() == "Scan uncertainty"
     assert desk.ui.deviceComboBox.currentText() == "NVIDIA GPU (CUDA)"
     assert desk.panel.promptList.checked() == ["liver", "aorta"]
-
-
-def test_the_panel_reads_no_property_as_a_function_or_an_attribute() -> None:
-    """What works in PythonQt and in PySide alike: see PromptList."""
-    getters = re.compile(
-        r"\.(text|checked|enabled|visible|currentIndex|value|toolTip|isChecked|isEnabled)\b(?!\s*\.)"
-    )
-    for name in ("Panel.py", "PromptList.py", "ResultsTable.py"):
-        for line in (LIBRARY / name).read_text(encoding="utf-8").splitlines():
-            found = getters.search(line)
-            assert not found or "self.ui." not in line, line

