@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from scans import REPOSITORY, DemoScan, data_folder, demo_scans
-
-sys.path.insert(0, str(REPOSITORY / "Testing"))
+from run_scan import Runner, ScanReport
+from scans import DemoScan, data_folder, demo_scans
+from versemi.errors import VersemiError
+from VerSemiSlicerLib.Errors import UserError
 
 
 def main() -> int:
@@ -26,10 +26,6 @@ def main() -> int:
     arguments = _arguments()
     if arguments.pack is not None:
         os.environ["VERSEMI_PACK"] = str(arguments.pack.resolve())
-
-    from run_scan import Runner, ScanReport
-    from versemi.errors import VersemiError
-    from VerSemiSlicerLib.Errors import UserError
 
     console = Console()
     # Absolute: MRML takes relative paths for parts of its scene folder.
@@ -76,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(runner, scan: DemoScan, out: Path, console: Console):
+def _run(runner: Runner, scan: DemoScan, out: Path, console: Console) -> ScanReport:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -94,7 +90,7 @@ def _run(runner, scan: DemoScan, out: Path, console: Console):
         return runner.run(scan, out, tell)
 
 
-def _show(report, console: Console) -> None:
+def _show(report: ScanReport, console: Console) -> None:
     console.print(f"\n[bold]{report.scan.title}[/]  {report.device}")
     for warning in report.warnings:
         console.print(f"[yellow]{warning}[/]")

@@ -13,14 +13,26 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from slices import VIEWS, Plane, best_position, cut, ras_bounds
+from matplotlib.patheffects import withStroke
+from slices import VIEWS, Plane, View, best_position, cut, ras_bounds
 from surfaces import Camera, Surface, render
 
 _BACKGROUND = "#0d1117"
 _TEXT = "#e6edf3"
 _FAINT = "#8b949e"
+_EMPTY = "#05070a"
+_ROI = "#f0d264"
 _FILL_ALPHA = 0.32
+
+# The figure in inches; every view is a panel of one size.
+_WIDTH, _HEIGHT = 13.2, 9.6
+_PANEL = (5.0, 4.36)
+_MARGIN, _TOP = 0.16, 0.72
+# Letters stay legible on bright tissue.
+_OUTLINE = [withStroke(linewidth=2.6, foreground=_EMPTY)]
+_BAR_OUTLINE = [withStroke(linewidth=4.0, foreground=_EMPTY)]
 
 
 @dataclass(frozen=True)
@@ -86,31 +98,58 @@ def draw(scene: Scene, path: Path) -> None:
     planes = []
     for view in VIEWS:
         position = best_position(scene.labels, scene.ijk_to_ras, view.normal)
-        planes.append(cut(view, position, bounds, scene.image, scene.labels, ras_to_ijk))
+        box = _filling_the_panel(bounds, view)
+        planes.append(cut(view, position, box, scene.image, scene.labels, ras_to_ijk))
 
     with plt.rc_context({"font.family": "DejaVu Sans", "text.color": _TEXT}):
-        figure = plt.figure(figsize=(13.2, 9.4), facecolor=_BACKGROUND)
-        grid = figure.add_gridspec(
-            2, 3, width_ratios=(1, 1, 0.46), left=0.012, right=0.988, top=0.915, bottom=0.015,
-            wspace=0.02, hspace=0.025,
+        figure = plt.figure(figsize=(_WIDTH, _HEIGHT), facecolor=_BACKGROUND)
+        top = 1 - 0.27 / _HEIGHT
+        figure.text(_MARGIN / _WIDTH, top, scene.title, fontsize=17, weight="bold", va="center")
+        figure.text(
+            _MARGIN / _WIDTH, 1 - 0.55 / _HEIGHT, scene.subtitle, fontsize=10.5, color=_FAINT,
+            va="center",
         )  # fmt: skip
-        figure.text(0.014, 0.958, scene.title, fontsize=17, weight="bold", va="center")
-        figure.text(0.014, 0.930, scene.subtitle, fontsize=10.5, color=_FAINT, va="center")
         for place, plane in zip(((0, 0), (0, 1), (1, 0)), planes, strict=True):
-            _draw_plane(figure.add_subplot(grid[place]), plane, scene)
-        _draw_surfaces(figure.add_subplot(grid[1, 1]), scene)
-        _draw_legend(figure.add_subplot(grid[:, 2]), scene)
+            _draw_plane(_panel(figure, *place), plane, scene)
+        _draw_surfaces(_panel(figure, 1, 1), scene)
+        left = 3 * _MARGIN + 2 * _PANEL[0]
+        size = (_WIDTH - left - _MARGIN, _HEIGHT - _TOP - _MARGIN)
+        _draw_legend(_axes(figure, left, _TOP, size, _BACKGROUND), scene)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, facecolor=_BACKGROUND)
         plt.close(figure)
 
 
+def _filling_the_panel(bounds: np.ndarray, view: View) -> np.ndarray:
+    """The box widened in one direction until the plane has the shape of a panel."""
+    box = bounds.astype(float).copy()
+    size = box[1] - box[0]
+    wanted = max(size[view.across], size[view.up] * _PANEL[0] / _PANEL[1])
+    for axis, length in ((view.across, wanted), (view.up, wanted * _PANEL[1] / _PANEL[0])):
+        middle = (box[0, axis] + box[1, axis]) / 2
+        box[:, axis] = middle - length / 2, middle + length / 2
+    return box
+
+
+def _panel(figure: Figure, row: int, column: int) -> Axes:
+    left = _MARGIN + column * (_PANEL[0] + _MARGIN)
+    return _axes(figure, left, _TOP + row * (_PANEL[1] + _MARGIN / 2), _PANEL, _EMPTY)
+
+
+def _axes(figure: Figure, left: float, top: float, size: tuple[float, float], color: str) -> Axes:
+    """Axes without ticks; inches from the upper left."""
+    box = (left / _WIDTH, 1 - (top + size[1]) / _HEIGHT, size[0] / _WIDTH, size[1] / _HEIGHT)
+    axes = figure.add_axes(box, facecolor=color, xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
 def _draw_plane(axes: Axes, plane: Plane, scene: Scene) -> None:
-    _empty(axes)
     low, high = scene.window
     grey = np.clip((plane.image - low) / (high - low), 0, 1)
     picture = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=2)
-    picture[np.isnan(plane.image)] = matplotlib.colors.to_rgb("#05070a")
+    picture[np.isnan(plane.image)] = matplotlib.colors.to_rgb(_EMPTY)
     colors = {segment.label: segment.color for segment in scene.found}
     for value, share in plane.shares.items():
         veil = _FILL_ALPHA * np.clip(share, 0, 1)[..., None]
@@ -124,7 +163,7 @@ def _draw_plane(axes: Axes, plane: Plane, scene: Scene) -> None:
         _draw_roi(axes, plane, scene.roi)
     axes.set_xlim(plane.extent[:2])
     axes.set_ylim(plane.extent[2:])
-    axes.set_anchor("C")
+    axes.set_aspect("auto")
     axis = "RAS"[plane.view.normal]
     _label(axes, 0.025, 0.965, f"{plane.view.name}  {axis} {plane.position:+.0f} mm", 11, "left")
     left, right, top, bottom = plane.view.sides
@@ -134,7 +173,7 @@ def _draw_plane(axes: Axes, plane: Plane, scene: Scene) -> None:
         (0.5, 0.965, top),
         (0.5, 0.03, bottom),
     ):
-        _label(axes, x, y, side, 12, "center", _TEXT, "bold")
+        _label(axes, x, y, side, 11, "center", "bold")
     _draw_scale(axes, plane)
 
 
@@ -146,7 +185,7 @@ def _draw_roi(axes: Axes, plane: Plane, roi: np.ndarray) -> None:
     axes.add_patch(
         Rectangle(
             (low[view.across], low[view.up]), size[view.across], size[view.up],
-            fill=False, edgecolor="#f0d264", linewidth=1.1, linestyle=(0, (5, 4)),
+            fill=False, edgecolor=_ROI, linewidth=1.1, linestyle=(0, (5, 4)),
         )
     )  # fmt: skip
 
@@ -159,18 +198,23 @@ def _draw_scale(axes: Axes, plane: Plane) -> None:
     sign = np.sign(right - left)
     start = left + sign * 0.035 * width
     y = bottom + 0.03 * (top - bottom)
-    axes.plot([start, start + sign * length], [y, y], color=_TEXT, linewidth=2.2)
+    axes.plot(
+        [start, start + sign * length],
+        [y, y],
+        color=_TEXT,
+        linewidth=2.2,
+        path_effects=_BAR_OUTLINE,
+    )
     axes.text(
         start + sign * length / 2, y + 0.012 * (top - bottom), f"{length / 10:g} cm",
-        fontsize=8.5, ha="center", va="bottom",
+        fontsize=8.5, ha="center", va="bottom", path_effects=_OUTLINE,
     )  # fmt: skip
 
 
 def _draw_surfaces(axes: Axes, scene: Scene) -> None:
-    _empty(axes)
     background = matplotlib.colors.to_rgb("#111720")
-    picture = render(scene.surfaces, scene.camera, background, (900, 700), scene.framed)
-    axes.imshow(picture)
+    picture = render(scene.surfaces, scene.camera, background, (860, 750), scene.framed)
+    axes.imshow(picture, aspect="auto")
     _label(axes, 0.025, 0.965, "3D", 11, "left")
     right, up, _ = scene.camera.axes()
     _draw_sides(axes, *_ends(-right), *_ends(up))
@@ -191,37 +235,29 @@ def _draw_sides(axes: Axes, left: str, right: str, top: str, bottom: str) -> Non
         (0.5, 0.965, top),
         (0.5, 0.03, bottom),
     ):
-        _label(axes, x, y, side, 12, "center", _TEXT, "bold")
+        _label(axes, x, y, side, 11, "center", "bold")
 
 
 def _draw_legend(axes: Axes, scene: Scene) -> None:
-    _empty(axes)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     has_dice = any(segment.dice is not None for segment in scene.found)
-    axes.text(0.78, 0.985, "ml", fontsize=9.5, color=_FAINT, ha="right", va="center")
+    volume_at = 0.83 if has_dice else 0.99
+    axes.text(volume_at, 0.985, "ml", fontsize=9, color=_FAINT, ha="right", va="center")
     if has_dice:
-        axes.text(0.99, 0.985, "Dice", fontsize=9.5, color=_FAINT, ha="right", va="center")
-    for row, segment in enumerate(scene.found):
-        y = 0.950 - 0.036 * row
-        axes.add_patch(Rectangle((0.02, y - 0.010), 0.05, 0.020, color=segment.color))
-        axes.text(0.10, y, _short(segment.name), fontsize=9.6, va="center")
-        axes.text(0.78, y, f"{segment.volume_ml:.1f}", fontsize=9.6, ha="right", va="center")
+        axes.text(0.99, 0.985, "Dice", fontsize=9, color=_FAINT, ha="right", va="center")
+    y = 0.985
+    for segment in scene.found:
+        y -= 0.033
+        axes.add_patch(Rectangle((0.0, y - 0.009), 0.055, 0.018, color=segment.color))
+        axes.text(0.085, y, segment.name, fontsize=9, va="center")
+        axes.text(volume_at, y, f"{segment.volume_ml:.1f}", fontsize=9, ha="right", va="center")
         if segment.dice is not None:
-            axes.text(0.99, y, f"{segment.dice:.2f}", fontsize=9.6, ha="right", va="center")
+            axes.text(0.99, y, f"{segment.dice:.2f}", fontsize=9, ha="right", va="center")
     if scene.roi is not None:
-        y = 0.950 - 0.036 * (len(scene.found) + 0.4)
-        axes.plot([0.02, 0.07], [y, y], color="#f0d264", linewidth=1.1, linestyle=(0, (3, 2)))
-        axes.text(0.10, y, "Region of interest", fontsize=9.6, color=_FAINT, va="center")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
-
-
-def _empty(axes: Axes) -> None:
-    axes.set_facecolor("#05070a" if axes.get_subplotspec() else _BACKGROUND)
-    axes.set_axis_off()
+        y -= 0.045
+        axes.plot([0.0, 0.055], [y, y], color=_ROI, linewidth=1.1, linestyle=(0, (3, 2)))
+        axes.text(0.085, y, "Region of interest", fontsize=9, color=_FAINT, va="center")
 
 
 def _label(
@@ -231,10 +267,9 @@ def _label(
     text: str,
     size: float,
     align: str,
-    color: str = _FAINT,
     weight: str = "normal",
 ) -> None:
     axes.text(
         x, y, text, transform=axes.transAxes, fontsize=size, ha=align, va="center",
-        color=color, weight=weight,
+        weight=weight, path_effects=_OUTLINE,
     )  # fmt: skip

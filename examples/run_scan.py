@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from picture import Found, Scene, draw
-from scans import DemoScan
-from SlicerRuntime import start
+from scans import REPOSITORY, DemoScan
 from surfaces import Camera
 from surroundings import segment_surface, surroundings
+
+sys.path.insert(0, str(REPOSITORY / "Testing"))
+
+from SlicerRuntime import start  # noqa: E402
 
 slicer = start()
 

@@ -104,7 +104,7 @@ def render(
         veil = _nearest([surface], axes, scale, offset, (height, width))
         visible = np.isfinite(veil.depth) & (veil.depth > solid.depth)
         rim = (1 - np.clip(veil.normal[..., 2], 0, 1)) ** 2.5
-        share = np.where(visible, surface.opacity + (0.55 - 0.55 * surface.opacity) * rim, 0.0)
+        share = np.where(visible, surface.opacity + (0.8 - surface.opacity) * rim, 0.0)
         picture += share[..., None] * (_lit(veil, scale) - picture)
     small = picture.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3).mean(axis=(1, 3))
     return np.clip(small[::-1], 0, 1)

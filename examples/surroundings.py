@@ -37,7 +37,7 @@ def surroundings(
     """
     if kind == "brain":
         inside = gaussian_filter((image > 0.25 * np.percentile(image, 99)).astype(np.float32), 1.0)
-        return [_iso(inside, ijk_to_ras, _BRAIN, 0.16)]
+        return [_iso(inside, ijk_to_ras, _BRAIN, 0.24)]
     if kind == "bones":
         # Contrast agent in vessels and kidneys is as dense as bone.
         mask = gaussian_filter(image.astype(np.float32), (0, 0.7, 0.7)) > _BONE_HU
