@@ -1,0 +1,86 @@
+"""A small data set with two groups, made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import yaml
+
+
+def write_case(folder: Path, name: str, rng: np.random.Generator, ct: bool) -> None:
+    shape = (40, 48, 48)
+    labels = np.zeros(shape, dtype=np.uint8)
+    z, y, x = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    centre = rng.uniform(16, 24, 3)
+    labels[(z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < 64] = 1
+    if ct:
+        labels[(z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2] - 18) ** 2 < 30] = 2
+    image = rng.normal(0, 10, shape) + np.array([-50, 150, 60])[labels] * (1 if ct else 2)
+    if not ct:
+        image += 300
+    for part, array in (("imagesTr", image.astype(np.float32)), ("labelsTr", labels)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        out = sitk.GetImageFromArray(array)
+        out.SetSpacing([2.0, 2.0, 3.0] if ct else [1.25, 1.25, 1.25])
+        sitk.WriteImage(out, str(folder / part / f"{name}.nii.gz"))
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    data = tmp_path_factory.mktemp("data")
+    for folder, ct in (("ct", True), ("mr", False)):
+        names = [f"{folder}_{i}" for i in range(3)]
+        for name in names:
+            write_case(data / folder, name, rng, ct)
+        (data / folder / "dataset.json").write_text(json.dumps({"order": names}))
+    return data
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory) -> Path:
+    config = {
+        "seed": 1,
+        "steps": 6,
+        "rate": 0.001,
+        "average": 0.5,
+        "mix": 0.5,
+        "network": {"backbone": "unet", "features": 8},
+        "sources": [
+            {
+                "name": "ct",
+                "folder": "ct",
+                "group": "ct",
+                "labels": {1: "liver", 2: "right_kidney"},
+                "measure": {"last": 1},
+                "crop": [16, 32, 32],
+                "batch": 2,
+                "weight": 1.0,
+                "coarse_weight": 0.3,
+                "flips": [0.0, 0.0, 0.5],
+            },
+            {
+                "name": "mr",
+                "folder": "mr",
+                "group": "lge_mr",
+                "labels": {1: "left_atrium"},
+                "measure": ["mr_2"],
+                "crop": [32, 32, 32],
+                "weight": 1.0,
+            },
+        ],
+        "pack": {
+            "name": "small",
+            "version": "0.1",
+            "search": {"prompts_of": ["ct"]},
+            "keep_all": [],
+            "min_ml": 0.0,
+        },
+    }
+    path = tmp_path_factory.mktemp("config") / "run.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
