@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from picture import Found, Scene, draw
 from scans import REPOSITORY, DemoScan
+from slices import ras_bounds
 from surfaces import Camera
 from surroundings import segment_surface, surroundings
 
@@ -213,12 +214,13 @@ def _scene(
     ]
     around = surroundings(scan.surroundings, image, labels, ijk_to_ras)
     shown = None
-    if scan.roi is not None:
-        shown = scan.roi + np.array([[-scan.around_roi], [scan.around_roi]])
+    if scan.around is not None and (scan.roi is not None or labels.any()):
+        box = scan.roi if scan.roi is not None else _bounds(labels, ijk_to_ras)
+        shown = box + np.array([[-scan.around], [scan.around]])
     if scan.modality == "CT":
         window = (-120.0, 260.0)
     else:
-        low, high = np.percentile(image[image > image.min()], (0.5, 99.7))
+        low, high = np.percentile(image[image > image.min()], (0.5, 99.9))
         window = (float(low), float(high))
     return Scene(
         title=scan.title,
@@ -230,6 +232,13 @@ def _scene(
         found=found,
         surfaces=[*solid, *around],
         camera=Camera(scan.looks_from),
+        framed=solid if scan.roi is None and labels.any() else None,
         roi=scan.roi,
         shown=shown,
     )
+
+
+def _bounds(labels: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
+    """The RAS box around all that is labelled, ``(2, 3)``."""
+    index = np.argwhere(labels)[:, ::-1]
+    return ras_bounds(ijk_to_ras, index.min(axis=0), index.max(axis=0))

@@ -43,7 +43,8 @@ class DemoScan:
         surroundings: what is drawn as a translucent surface around the result: ``"brain"``,
             ``"bones"`` or ``""``.
         roi: RAS low and high corner in mm, ``(2, 3)``; None for the whole scan.
-        around_roi: mm beside the region that the picture shows.
+        around: mm beside the region, or else beside what was found, that the picture shows; all
+            of the scan if None.
         reference: label map to compare with, and the value of each prompt in it.
     """
 
@@ -55,7 +56,7 @@ class DemoScan:
     looks_from: tuple[float, float, float]
     surroundings: str = ""
     roi: np.ndarray | None = None
-    around_roi: float = 0.0
+    around: float | None = None
     reference: Path | None = None
     values: Mapping[str, int] = field(default_factory=dict)
 
@@ -94,7 +95,7 @@ def mni_brain(folder: Path) -> DemoScan:
         looks_from=(-1.0, 0.55, 0.35),
         surroundings="brain",
         roi=np.array([[-45.0, -48.0, -32.0], [-12.0, -2.0, 6.0]]),
-        around_roi=28.0,
+        around=28.0,
     )
 
 
@@ -124,6 +125,7 @@ def abdomen(data: Path) -> DemoScan:
         modality="CT",
         looks_from=(0.18, 1.0, 0.12),
         surroundings="bones",
+        around=60.0,
         reference=data / "abdomen" / "labelsTr" / f"{case}.nii.gz",
         values=_ABDOMEN,
     )

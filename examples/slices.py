@@ -91,7 +91,9 @@ def cut(
     for value in np.unique(labels[labels > 0]):
         mask, start = _cropped(labels == value)
         place = index - np.reshape(start, (3, 1, 1))
-        share = map_coordinates(mask, place, order=1, mode="constant", prefilter=False)
+        near = ((place > -1) & (place < np.reshape(mask.shape, (3, 1, 1)))).all(axis=0)
+        share = np.zeros(near.shape, np.float32)
+        share[near] = map_coordinates(mask, place[:, near], order=1, mode="constant")
         if share.max() > 0.5:
             shares[int(value)] = share
     extent = (float(across[0]), float(across[-1]), float(up[0]), float(up[-1]))

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, grey_closing
+from scipy.ndimage import gaussian_filter, grey_closing, zoom
 
 _SUPERSAMPLING = 2
+_COARSER = 4
 _KEY = np.array([-0.45, 0.55, 0.70])
 _FILL = np.array([0.80, -0.10, 0.45])
 
@@ -104,7 +105,7 @@ def render(
         veil = _nearest([surface], axes, scale, offset, (height, width))
         visible = np.isfinite(veil.depth) & (veil.depth > solid.depth)
         rim = (1 - np.clip(veil.normal[..., 2], 0, 1)) ** 2.5
-        share = np.where(visible, surface.opacity + (0.8 - surface.opacity) * rim, 0.0)
+        share = np.where(visible, surface.opacity + (0.85 - surface.opacity) * rim, 0.0)
         picture += share[..., None] * (_lit(veil, scale) - picture)
     small = picture.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3).mean(axis=(1, 3))
     return np.clip(small[::-1], 0, 1)
@@ -121,6 +122,7 @@ def _nearest(
     layer = _Layer(
         np.full(shape, -np.inf), np.zeros((*shape, 3), np.float32), np.zeros((*shape, 3))
     )
+    nearest = layer.depth.reshape(-1)
     for surface in surfaces:
         points = surface.points @ axes.T
         points[:, :2] = points[:, :2] * scale + offset
@@ -129,17 +131,13 @@ def _nearest(
             # A normal that points away belongs to the far side, which the near side hides.
             seen = (column >= 0) & (column < shape[1]) & (row >= 0) & (row < shape[0])
             seen &= normal[:, 2] > -0.3
-            column, row, depth, normal = column[seen], row[seen], place[seen, 2], normal[seen]
-            order = np.argsort(depth)
-            # The last of several writes to a pixel stays: the nearest.
-            column, row, depth, normal = column[order], row[order], depth[order], normal[order]
-            nearest = np.full(shape, -np.inf)
-            nearest[row, column] = depth
-            won = (nearest[row, column] == depth) & (depth > layer.depth[row, column])
-            row, column = row[won], column[won]
-            layer.depth[row, column] = depth[won]
-            layer.normal[row, column] = normal[won]
-            layer.color[row, column] = surface.color
+            column, row, normal = column[seen], row[seen], normal[seen]
+            depth = place[seen, 2]
+            pixel = row * shape[1] + column
+            np.maximum.at(nearest, pixel, depth)
+            won = depth == nearest[pixel]
+            layer.normal.reshape(-1, 3)[pixel[won]] = normal[won]
+            layer.color.reshape(-1, 3)[pixel[won]] = surface.color
     return layer
 
 
@@ -184,8 +182,13 @@ def _openness(depth: np.ndarray, there: np.ndarray, scale: float) -> np.ndarray:
     filled = np.where(there, depth, depth[there].min())
     # Single pixels that no point fell into would count as deep holes.
     filled = grey_closing(filled, size=3)
-    sigma = 5.0 * scale
-    weight = gaussian_filter(there.astype(float), min(sigma, 40.0))
-    around = gaussian_filter(np.where(there, filled, 0.0), min(sigma, 40.0))
-    behind = np.clip(around / np.maximum(weight, 1e-3) - filled, 0, 12.0)
+    # What is blurred needs no fine grid.
+    coarse = there[::_COARSER, ::_COARSER].astype(float)
+    sigma = min(5.0 * scale, 40.0) / _COARSER
+    weight = gaussian_filter(coarse, sigma)
+    around = gaussian_filter(np.where(coarse > 0, filled[::_COARSER, ::_COARSER], 0.0), sigma)
+    around = zoom(
+        around / np.maximum(weight, 1e-3), _COARSER, order=1, grid_mode=True, mode="nearest"
+    )
+    behind = np.clip(around[: depth.shape[0], : depth.shape[1]] - filled, 0, 12.0)
     return 1 - 0.5 * behind / 12.0

@@ -37,7 +37,7 @@ def surroundings(
     """
     if kind == "brain":
         inside = gaussian_filter((image > 0.25 * np.percentile(image, 99)).astype(np.float32), 1.0)
-        return [_iso(inside, ijk_to_ras, _BRAIN, 0.24)]
+        return [_iso(inside, ijk_to_ras, _BRAIN, 0.36)]
     if kind == "bones":
         # Contrast agent in vessels and kidneys is as dense as bone.
         mask = gaussian_filter(image.astype(np.float32), (0, 0.7, 0.7)) > _BONE_HU
@@ -47,7 +47,7 @@ def surroundings(
         large = np.bincount(parts.ravel()) * voxel_ml > _SMALLEST_BONE_ML
         large[0] = False
         bones = gaussian_filter(large[parts].astype(np.float32), (0.4, 0.8, 0.8))
-        return [_iso(bones, ijk_to_ras, _BONE, 0.30)]
+        return [_iso(bones, ijk_to_ras, _BONE, 0.40)]
     return []
 
 
