@@ -128,9 +128,7 @@ def _nearest(
         points[:, :2] = points[:, :2] * scale + offset
         for place, normal in _filled(points, surface.normals @ axes.T, surface.triangles):
             column, row = np.floor(place[:, 0]).astype(int), np.floor(place[:, 1]).astype(int)
-            # A normal that points away belongs to the far side, which the near side hides.
             seen = (column >= 0) & (column < shape[1]) & (row >= 0) & (row < shape[0])
-            seen &= normal[:, 2] > -0.3
             column, row, normal = column[seen], row[seen], normal[seen]
             depth = place[seen, 2]
             pixel = row * shape[1] + column
@@ -145,6 +143,8 @@ def _filled(
     points: np.ndarray, normals: np.ndarray, triangles: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Points and normals on triangles, less than a pixel apart, in parts of bounded size."""
+    # The far side would be hidden by the near one.
+    triangles = triangles[normals[triangles, 2].max(axis=1) > -0.2]
     corners = points[triangles]
     edges = np.abs(corners - np.roll(corners, 1, axis=1))[..., :2].max(axis=(1, 2))
     steps = np.clip(np.ceil(edges * 1.3).astype(int), 1, 64)
@@ -155,8 +155,10 @@ def _filled(
         inside = i + j <= step
         weight = np.stack([i[inside], j[inside], step - i[inside] - j[inside]], axis=1) / step
         for some in np.array_split(chosen, max(1, len(chosen) * len(weight) // 2_000_000)):
-            place = np.einsum("wc,tcd->twd", weight, points[some]).reshape(-1, 3)
-            normal = np.einsum("wc,tcd->twd", weight, normals[some]).reshape(-1, 3)
+            place, normal = (
+                (weight @ of[some].swapaxes(0, 1).reshape(3, -1)).reshape(-1, 3)
+                for of in (points, normals)
+            )
             length = np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
             parts.append((place, (normal / length).astype(np.float32)))
     return parts
