@@ -38,8 +38,8 @@ class GeometryRange:
         flips: probability of a flip along ``(z, y, x)``; a flip along x swaps sided prompts.
     """
 
-    probability: float = 0.6
-    degrees: float = 20.0
+    probability: float = 0.4
+    degrees: float = 15.0
     scale: float = 1.25
     flips: tuple[float, float, float] = (0.0, 0.0, 0.2)
 

@@ -30,7 +30,7 @@ RUN = 1024
 _VOXELS_PER_LABEL = 4000
 # The heads are bound by memory; this many voxels of a micro-batch are enough for one step.
 _HEAD_VOXELS = 200_000
-_PRESENT = 6
+_PRESENT = 8
 
 
 @dataclass(frozen=True)

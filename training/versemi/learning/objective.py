@@ -8,6 +8,7 @@ over a batch, large organs would drown small tumours) and never for an absent st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -70,8 +71,8 @@ def supervised_loss(network: PromptedNetwork, batch: MicroBatch) -> dict[str, Te
         batch: crops, their labels, their prompts and the voxels to read.
 
     Returns:
-        ``prompts`` and ``foreground``, scalars: the mean over crops and prompts of
-        :func:`prompt_loss`.
+        ``prompts`` and ``foreground``, scalars: :func:`prompt_loss` averaged over crops, and for
+        ``prompts`` summed over the K asked ones and divided by the square root of K.
     """
     features, pooled = network.encode(batch.image)
     features = _at_runs(features.flatten(2), batch.runs)
@@ -85,7 +86,9 @@ def supervised_loss(network: PromptedNetwork, batch: MicroBatch) -> dict[str, Te
         known[0] &= ~_claimed(network, features[i : i + 1], pooled[i : i + 1], labels, batch.runs)
         losses = prompt_loss(logits, target, known)
         foreground.append(losses[0])
-        prompts.extend(losses[1:])
+        # Under a mean, ten organs together weigh as much as foreground alone, and the features
+        # never learn to tell them apart; under a sum they drown the tasks of one prompt.
+        prompts.append(losses[1:].sum() / math.sqrt(len(asked) - 1))
     return {"prompts": torch.stack(prompts).mean(), "foreground": torch.stack(foreground).mean()}
 
 

@@ -31,8 +31,9 @@ class PromptedTraining(L.LightningModule):
     Args:
         network: with fresh weights, or those to go on from.
         steps: length of the run, fixed beforehand; the rate falls along a cosine to zero.
-        rate: peak learning rate of AdamW. The controller's image part gets a tenth: it moves all
-            prompts together and otherwise outgrows their own rows.
+        rate: peak learning rate of AdamW. The controller's image part gets a hundredth: it moves
+            all prompts together, and whenever it outgrew their own rows the organs of the abdomen
+            became one. The rows, each of which few steps teach, get ten times the rate.
         average: decay of the moving average of the weights, which is what a run delivers.
     """
 
@@ -48,11 +49,15 @@ class PromptedTraining(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         """AdamW with warm-up and a cosine to zero, stepped per batch."""
-        slow = [self.network.image_part.weight]
-        fast = [
-            p for name, p in self.network.named_parameters() if not name.startswith("image_part")
+        controller = {"image_part.weight": 0.01, "rows": 10.0}
+        named = dict(self.network.named_parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for name, p in named.items() if name not in controller]}
         ]
-        groups: list[dict[str, Any]] = [{"params": fast}, {"params": slow, "lr": self.rate / 10}]
+        groups += [
+            {"params": [named[name]], "lr": self.rate * factor}
+            for name, factor in controller.items()
+        ]
         optimizer = torch.optim.AdamW(groups, lr=self.rate, weight_decay=1e-4)
 
         def factor(step: int) -> float:

@@ -83,7 +83,7 @@ class PromptedNetwork(nn.Module):
         for bias in (b1, b2):
             nn.init.zeros_(bias)
         nn.init.constant_(b3, _PRIOR_LOGIT)
-        nn.init.normal_(self.image_part.weight, std=_IMAGE_PART_STD / math.sqrt(pooled))
+        nn.init.normal_(self.image_part.weight, std=_IMAGE_PART_STD)
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Run the backbone: ``(B, 1, D, H, W)`` to ``(B, F, D, H, W)`` and ``(B, C)``."""
@@ -99,7 +99,10 @@ class PromptedNetwork(nn.Module):
         Returns:
             Parameters of one head per image and prompt, ``(B, K, P)``.
         """
-        image_part = self.image_part(self.norm(pooled.float()))
+        # Of unit length, so that a step of the optimiser moves this part, which all prompts share,
+        # no further than it moves their own rows; it drowns them otherwise.
+        direction = self.norm(pooled.float()) / math.sqrt(pooled.shape[1])
+        image_part = self.image_part(direction)
         return self.rows[prompts][None] + image_part[:, None]
 
     def apply_heads(self, features: Tensor, parameters: Tensor) -> Tensor:
