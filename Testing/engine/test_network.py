@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from versemi.errors import PackError
 from versemi.network import NetworkSettings, UNetBackbone, VNetBackbone, build_network
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from versemi.errors import PackError
 from versemi.geometry import Grid, Header, image_corners
 from versemi.preprocessing import (
