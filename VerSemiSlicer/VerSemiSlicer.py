@@ -14,6 +14,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
+
 from VerSemiSlicerLib.SelfTests import SelfTests
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
 from run_scan import Runner, ScanReport
 from scans import DemoScan, data_folder, demo_scans
 from versemi.errors import VersemiError

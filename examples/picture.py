@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+
 from slices import VIEWS, Plane, View, best_position, cut, ras_bounds
 from surfaces import Camera, Surface, render
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+
 from picture import Found, Scene, draw
 from scans import REPOSITORY, DemoScan
 from slices import ras_bounds

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import vtk
 from scipy.ndimage import binary_dilation, gaussian_filter, label
-from surfaces import Surface
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from surfaces import Surface
 
 _BRAIN = (0.80, 0.78, 0.76)
 _BONE = (0.90, 0.87, 0.78)

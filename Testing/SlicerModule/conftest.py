@@ -14,8 +14,9 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from SlicerRuntime import start  # noqa: E402
 from stand_in import StandIn  # noqa: E402
+
+from SlicerRuntime import start  # noqa: E402
 
 slicer = start()
 

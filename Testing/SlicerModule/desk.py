@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+
 from SlicerRuntime import MODULE_FOLDER
 
 UI_FILE = MODULE_FOLDER / "Resources" / "UI" / "VerSemiSlicer.ui"

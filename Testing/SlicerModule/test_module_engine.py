@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.PromptCatalog import PromptCatalog
 from VerSemiSlicerLib.SegmentationLogic import SegmentationLogic

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
 

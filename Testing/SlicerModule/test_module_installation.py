@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.Installer import SlicerInstaller
 from VerSemiSlicerLib.Requirements import Requirements
@@ -158,6 +159,7 @@ def test_slicer_5_11_installs_with_its_packaging_and_5_10_with_its_pip(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import slicer
+
     from VerSemiSlicerLib.Installer import installPackagesBySlicer
 
     calls: list[tuple[Any, ...]] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tomllib
 from packaging.requirements import Requirement
+
 from SlicerRuntime import MODULE_FOLDER
 
 REPOSITORY = MODULE_FOLDER.parent

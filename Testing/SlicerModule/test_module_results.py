@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+
 from versemi.tasks import TASKS
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest

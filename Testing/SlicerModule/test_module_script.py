@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import slicer
+
 from SlicerRuntime import scripted, widgets
 from VerSemiSlicerLib import Locations
 

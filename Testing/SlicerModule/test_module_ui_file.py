@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from desk import UI_FILE, Desk
+
 from SlicerRuntime import MODULE_FOLDER, widgets
 
 LIBRARY = MODULE_FOLDER / "VerSemiSlicerLib"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import slicer
 from stand_in import STAND_IN
+
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
 

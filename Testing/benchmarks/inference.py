@@ -15,11 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import report
-import scan
 import torch
 from rich.console import Console
 from rich.markdown import Markdown
+
+import report
+import scan
 from versemi.errors import PackError
 from versemi.modelpack import ModelPack, default_pack_path
 

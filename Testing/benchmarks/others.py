@@ -30,6 +30,7 @@ def sliding_vnet(scan: sitk.Image, prompts: int) -> dict[str, Any]:
     """
     from monai.data.utils import dense_patch_slices
     from monai.inferers import sliding_window_inference
+
     from versemi.network import NetworkSettings, build_network
     from versemi.tasks import TASKS
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+
 from versemi.errors import Cancelled
 from versemi.tasks import TASKS
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from versemi.cli import evaluate as evaluate_command
 from versemi.cli import main
 from versemi.cli import segment as segment_command

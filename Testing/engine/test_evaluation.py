@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from versemi.errors import InputError
 from versemi.evaluation import (
     Scores,

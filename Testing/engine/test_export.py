@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from versemi.errors import OutputError
 from versemi.export import replacing, write_label_map, write_segmentation, write_text, write_volume
 from versemi.images import read_label_map, same_grid

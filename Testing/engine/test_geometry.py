@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from versemi.errors import InputError
 from versemi.geometry import Grid, Header, Roi, image_corners
 

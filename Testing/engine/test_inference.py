@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+
 from versemi.errors import Cancelled, InputError
 from versemi.geometry import Roi
 from versemi.inference import Segmenter

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from versemi.errors import InputError, OutputError, PackError
 from versemi.modelpack import MANIFEST, WEIGHTS, ModelPack, write_pack
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from versemi.errors import PackError
 from versemi.network import NetworkSettings, UNetBackbone, VNetBackbone, build_network
 

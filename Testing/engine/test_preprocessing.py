@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from versemi.errors import PackError
 from versemi.geometry import Grid, Header, image_corners
 from versemi.preprocessing import (
@@ -52,9 +53,7 @@ def test_values_stay_at_their_place_in_the_world_whatever_the_orientation(direct
     image = linear_image((24, 20, 16), (1.5, 1.5, 2.5), direction, origin=(3.0, -4.0, 5.0))
     grid = Grid.covering(image_corners(image), (2.0, 2.0, 3.0))
     values = resample_to(image, grid, outside=-1e6)
-    expected = sitk.GetArrayFromImage(
-        linear_image(grid.size, grid.spacing, origin=grid.origin)
-    )
+    expected = sitk.GetArrayFromImage(linear_image(grid.size, grid.spacing, origin=grid.origin))
     # Half a voxel at the scan's border repeats its last value; compare well inside.
     inner = sitk.GetImageFromArray(np.pad(values > -1e5, 1).astype(np.uint8))
     eroded = sitk.GetArrayFromImage(sitk.BinaryErode(inner, [2, 2, 2]))[1:-1, 1:-1, 1:-1] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydicom.sr._concepts_dict import concepts
+
 from versemi.errors import InputError
 from versemi.tasks import FOREGROUND, GROUPS, TASKS, get_task, mirrored
 

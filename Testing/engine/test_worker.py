@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from standin import StandIn, order, write_scan
+
 from versemi.errors import InputError, PackError
 from versemi.tasks import TASKS
 from versemi.worker import Worker

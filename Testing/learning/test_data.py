@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from versemi.errors import InputError
 from versemi.learning.augmentation import GeometryRange, cut, random_affine
 from versemi.learning.configuration import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
 from versemi.learning.augmentation import swap_sides
 from versemi.learning.mixing import MixedLabels, random_box
 from versemi.learning.objective import doubtful_prompts, prompt_loss

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+
 from versemi.cli import main
 from versemi.learning.configuration import build_sources, load_settings
 from versemi.learning.data import StepDataset

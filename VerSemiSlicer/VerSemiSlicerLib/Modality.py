@@ -63,6 +63,7 @@ def guessFromValues(values: np.ndarray) -> str:
     """
     Locations.makeEngineImportable()
     import SimpleITK as sitk
+
     from versemi.images import guess_modality
 
     return guess_modality(sitk.GetImageFromArray(np.ascontiguousarray(values)))
