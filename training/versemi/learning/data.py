@@ -107,6 +107,7 @@ class StepDataset(Dataset[list[MicroBatch]]):
         self.seed = seed
         self.mix = mix
         self._places = {source.name: _label_places(source) for source in self.sources}
+        self._prompts = sorted({p for source in self.sources for p in source.prompts})
         self._intensity = {m: intensity_augmentation(m) for m in ("CT", "MR")}
 
     def __len__(self) -> int:
@@ -122,7 +123,7 @@ class StepDataset(Dataset[list[MicroBatch]]):
         if len(batches) == 2 and rng.random() < self.mix:
             batches[0] = _mixed(rng, batches[0], batches[1])
         for batch in batches:
-            batch.prompts = [_asked(rng, labels) for labels in batch.labels]
+            batch.prompts = [self._asked(rng, labels) for labels in batch.labels]
             batch.runs = _runs(rng, batch.image.shape)
         return batches
 
@@ -146,6 +147,28 @@ class StepDataset(Dataset[list[MicroBatch]]):
         augment.set_random_state(int(rng.integers(2**31)))
         changed = torch.as_tensor(augment(crop[None]))[0].clamp(-1.0, 1.0)
         return changed.as_subclass(Tensor), labels
+
+    def _asked(self, rng: np.random.Generator, labels: MixedLabels) -> list[str]:
+        """Choose what a crop is asked: mostly what it shows.
+
+        Were prompts drawn at random, most would be absent from the crop, and the rare ones would
+        learn to answer nothing. One absent prompt, and now and then one that only its neighbours'
+        labels speak about, keep false positives down.
+        """
+        present = sorted(labels.present())
+        absent = sorted(labels.prompts - set(present))
+        groups = {TASKS[prompt].group for prompt in labels.prompts}
+        others = [
+            prompt
+            for prompt in self._prompts
+            if TASKS[prompt].group in groups and prompt not in labels.prompts
+        ]
+        asked = [str(p) for p in rng.permutation(present)[:_PRESENT]]
+        if absent:
+            asked.append(str(rng.choice(absent)))
+        if others and rng.random() < 0.3:
+            asked.append(str(rng.choice(others)))
+        return [FOREGROUND, *asked]
 
 
 def _label_places(source: Source) -> list[dict[int, np.ndarray]]:
@@ -192,27 +215,6 @@ def _mixed(rng: np.random.Generator, base: MicroBatch, other: MicroBatch) -> Mic
         images.append(image)
         labels.append(truth.with_box(here, other.labels[partner], there))
     return MicroBatch(torch.stack(images)[:, None], labels)
-
-
-def _asked(rng: np.random.Generator, labels: MixedLabels) -> list[str]:
-    """Choose what a crop is asked: mostly what it shows.
-
-    Were prompts drawn at random, most would be absent from the crop, and the rare ones would
-    learn to answer nothing. One absent prompt, and now and then one that only its neighbours'
-    labels speak about, keep false positives down.
-    """
-    present = sorted(labels.present())
-    absent = sorted(labels.prompts - set(present))
-    groups = {TASKS[prompt].group for prompt in labels.prompts}
-    others = sorted(
-        task.id for task in TASKS.values() if task.group in groups and task.id not in labels.prompts
-    )
-    asked = [str(p) for p in rng.permutation(present)[:_PRESENT]]
-    if absent:
-        asked.append(str(rng.choice(absent)))
-    if others and rng.random() < 0.3:
-        asked.append(str(rng.choice(others)))
-    return [FOREGROUND, *asked]
 
 
 def _runs(rng: np.random.Generator, shape: torch.Size) -> Tensor:
