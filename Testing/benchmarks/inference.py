@@ -49,6 +49,12 @@ def main() -> int:
     what = scan.make(out / "scan.nrrd")
     console.print(f"On {what}; {arguments.threads} threads.")
 
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5:
+        console.print(
+            f"[yellow]Other work is going on here (load {load:.1f}); times will be off.[/]"
+        )
+
     measured: dict[str, dict[str, Any]] = {}
     for variant in (*OURS, *OTHERS):
         runs = []
@@ -61,6 +67,7 @@ def main() -> int:
         "scan": what,
         "pack": f"{pack.name} {pack.version}",
         "processor": _processor(),
+        "load": round(load, 1),
         "threads": arguments.threads,
         "repeat": arguments.repeat,
         "python": platform.python_version(),

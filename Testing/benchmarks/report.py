@@ -55,8 +55,9 @@ def page(facts: Mapping[str, Any], measured: Measured) -> str:
     lines = [
         "# Time and memory of segmenting",
         "",
-        f"On {facts['scan']}. Processor: {facts['processor']}, {facts['threads']} threads; "
-        f"torch {facts['torch']}, Python {facts['python']}; pack {facts['pack']}. Each of our "
+        f"On {facts['scan']}. Processor: {facts['processor']}, {facts['threads']} threads "
+        f"(load average {facts['load']} before); torch {facts['torch']}, Python "
+        f"{facts['python']}; pack {facts['pack']}. Each of our "
         f"ways ran {facts['repeat']} times in fresh processes; the fastest time and the largest "
         "peak memory are given. Times are of one call to `Segmenter.segment`, from voxels in "
         "memory to the label map on the scan's own grid.",

@@ -370,9 +370,12 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy(environment):
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 def test_ctrl_c_ends_without_a_traceback(scan, tmp_path, environment):
     code = """
-        import sys, time
+        import signal, sys, time
         import test_cli
         from versemi.cli import main, segment
+
+        # A shell starts what it sends to the background with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         class Slow(test_cli.StandIn):
             def segment(self, *args, **keywords):

@@ -91,7 +91,8 @@ class PreparedScan:
         """
         whole: Box = tuple(slice(0, n) for n in self.grid.shape)  # type: ignore[assignment]
         few = self.features.windows <= _WORTH_SEARCHING
-        if not self._search or few or not self.settings.coarse:
+        searched = any(self._pack.settings(prompt).search for prompt in prompts)
+        if not (self._search and searched and self.settings.coarse) or few:
             return dict.fromkeys(prompts, whole)
         if self._regions is None:
             self._regions = self._find(progress, cancel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,22 +114,25 @@ class PromptedTraining(L.LightningModule):
 
 
 class EpochSampler(Sampler[int]):
-    """Step numbers of one epoch; Lightning sets the epoch, also after a resume."""
+    """Step numbers of one epoch, from where the run stands, also after a resume.
 
-    def __init__(self, length: int, steps: int) -> None:
+    Args:
+        length: steps between checkpoints.
+        steps: of the whole run.
+        reached: tells how many steps are done. Lightning's own count of epochs is one off in a
+            run that goes on from a checkpoint written at an epoch's end.
+    """
+
+    def __init__(self, length: int, steps: int, reached: Callable[[], int]) -> None:
         self.length = length
         self.steps = steps
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self._epoch = epoch
+        self._reached = reached
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        start = self._epoch * self.length
+        start = self._reached()
         return iter(range(start, min(start + self.length, self.steps)))
 
 
@@ -155,7 +158,7 @@ def run(
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=EpochSampler(epoch, dataset.steps),
+        sampler=EpochSampler(epoch, dataset.steps, lambda: training.global_step),
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
