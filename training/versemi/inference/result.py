@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from versemi.errors import InputError
-from versemi.geometry import Header, Roi
-from versemi.inference.localise import box_of
+from versemi.geometry import Grid, Header, Roi
+from versemi.inference.localise import Box, box_of
 from versemi.inference.prepared import Answer
 from versemi.preprocessing import resample_back
 from versemi.tasks import Task
@@ -64,7 +64,7 @@ class Segmentation:
 
 def label_map_of(
     answers: Sequence[tuple[int, Answer]], image: sitk.Image, roi: Roi | None
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Give every voxel to the most probable answer above one half.
 
     Args:
@@ -73,28 +73,56 @@ def label_map_of(
         roi: no voxel outside it is labelled.
 
     Returns:
-        uint8 ``(z, y, x)`` on the scan's grid. Works in slabs: no float array of the scan's size
-        is ever made.
+        uint8 ``(z, y, x)`` on the scan's grid, and how many voxels have each value, ``(256,)``.
+        Works in slabs: no float array of the scan's size is ever made.
     """
     header = Header.of(image)
     labels = np.zeros(image.GetSize()[::-1], dtype=np.uint8)
+    counts = np.zeros(256, dtype=np.int64)
+    close = [(value, part) for value, answer in answers if (part := _above_half(answer))]
     for start in range(0, header.size[2], _SLAB):
         stop = min(start + _SLAB, header.size[2])
-        best: np.ndarray | None = None
-        for value, answer in answers:
-            box = _index_box(answer, header, start, stop)
-            if box is None:
-                continue
-            probability = _answer_in(answer, header, box)
-            if best is None:
-                best = np.full((stop - start, *labels.shape[1:]), 0.5, dtype=np.float32)
-            local = (slice(box[0].start - start, box[0].stop - start), box[1], box[2])
-            won = probability > best[local]
-            best[local][won] = probability[won]
+        boxes = [(value, part, _index_box(part, header, start, stop)) for value, part in close]
+        touched = [(value, part, box) for value, part, box in boxes if box is not None]
+        if not touched:
+            continue
+        union = _union([box for _, _, box in touched])
+        best = np.full([s.stop - s.start for s in union], 0.5, dtype=np.float32)
+        for value, part, box in touched:
+            probability = _answer_in(part, header, box)
+            z, y, x = (
+                slice(s.start - u.start, s.stop - u.start) for s, u in zip(box, union, strict=True)
+            )
+            won = probability > best[z, y, x]
+            best[z, y, x][won] = probability[won]
             labels[box][won] = value
-    if roi is not None:
-        _blank_outside(labels, header, roi)
-    return labels
+        if roi is not None:
+            _blank_outside(labels, header, roi, union)
+        counts += np.bincount(labels[union].ravel(), minlength=256)
+    counts[0] = labels.size - counts[1:].sum()
+    return labels, counts
+
+
+def _above_half(answer: Answer) -> Answer | None:
+    """The part of an answer beyond which interpolation cannot reach one half."""
+    mask = answer.probability > 0.5
+    spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if spans[0].size == 0:
+        return None
+    z, y, x = (
+        slice(max(int(span[0]) - 1, 0), min(int(span[-1]) + 2, length))
+        for span, length in zip(spans, mask.shape, strict=True)
+    )
+    grid = answer.grid.part([s.start for s in (z, y, x)], [s.stop for s in (z, y, x)])
+    return Answer(grid, answer.probability[z, y, x])
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    z, y, x = (
+        slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes))
+        for axis in range(3)
+    )
+    return z, y, x
 
 
 def on_grid(answers: Sequence[Answer], image: sitk.Image, roi: Roi | None) -> sitk.Image:
@@ -107,18 +135,15 @@ def on_grid(answers: Sequence[Answer], image: sitk.Image, roi: Roi | None) -> si
             if box is not None:
                 np.maximum(values[box], _answer_in(answer, header, box), out=values[box])
     if roi is not None:
-        _blank_outside(values, header, roi)
+        whole = (slice(0, header.size[2]), slice(0, header.size[1]), slice(0, header.size[0]))
+        _blank_outside(values, header, roi, whole)
     result = sitk.GetImageFromArray(values)
     result.CopyInformation(image)
     return result
 
 
-def _index_box(
-    answer: Answer, header: Header, start: int, stop: int
-) -> tuple[slice, slice, slice] | None:
+def _index_box(answer: Answer, header: Header, start: int, stop: int) -> Box | None:
     """The scan's voxels in a slab of planes that an answer can reach, ``(z, y, x)``."""
-    from versemi.geometry import Grid
-
     inverse = np.linalg.inv(header.index_to_lps)
     index = answer.grid.corners() @ inverse[:3, :3].T + inverse[:3, 3]
     size = (header.size[0], header.size[1], header.size[2])
@@ -130,7 +155,7 @@ def _index_box(
     return (z, box[1], box[2]) if z.start < z.stop else None
 
 
-def _answer_in(answer: Answer, header: Header, box: tuple[slice, slice, slice]) -> np.ndarray:
+def _answer_in(answer: Answer, header: Header, box: Box) -> np.ndarray:
     first = np.array([box[2].start, box[1].start, box[0].start, 1.0])
     origin = (header.index_to_lps @ first)[:3]
     size = tuple(s.stop - s.start for s in reversed(box))
@@ -138,11 +163,11 @@ def _answer_in(answer: Answer, header: Header, box: tuple[slice, slice, slice]) 
     return resample_back(answer.probability, answer.grid, part)
 
 
-def _blank_outside(values: np.ndarray, header: Header, roi: Roi) -> None:
-    """Set voxels whose centre lies outside the region to 0, plane by plane."""
-    x, y = np.meshgrid(np.arange(header.size[0]), np.arange(header.size[1]))
+def _blank_outside(values: np.ndarray, header: Header, roi: Roi, box: Box) -> None:
+    """Set voxels of a box whose centre lies outside the region to 0, plane by plane."""
+    x, y = np.meshgrid(np.arange(box[2].start, box[2].stop), np.arange(box[1].start, box[1].stop))
     matrix = header.index_to_lps
-    for z in range(header.size[2]):
+    for z in range(box[0].start, box[0].stop):
         index = np.stack([x, y, np.full_like(x, z)], axis=-1)
         points = index @ matrix[:3, :3].T + matrix[:3, 3]
-        values[z][~roi.contains_lps(points)] = 0
+        values[z, box[1], box[2]][~roi.contains_lps(points)] = 0

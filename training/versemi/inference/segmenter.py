@@ -98,10 +98,9 @@ class Segmenter:
         if stop():
             raise Cancelled("The segmentation was cancelled.")
         values = [(task.label, answers[task.id]) for task in asked]
-        labels = label_map_of(values, image, roi)
+        labels, counts = label_map_of(values, image, roi)
         label_map = sitk.GetImageFromArray(labels)
         label_map.CopyInformation(image)
-        counts = np.bincount(labels.ravel(), minlength=256)
         voxel_ml = float(np.prod(image.GetSpacing())) / 1000
         clock.lap("label map")
         tell(1.0, "Done")
