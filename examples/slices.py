@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 PIXEL_MM = 0.5
+_BIN_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,22 @@ def best_position(labels: np.ndarray, ijk_to_ras: np.ndarray, axis: int) -> floa
     small ones are not lost beside large ones.
     """
     votes: dict[int, float] = {}
+    positions: dict[int, float] = {}
     for value in np.unique(labels[labels > 0]):
         index = np.argwhere(labels == value)[:, ::-1]
-        along = np.round((index @ ijk_to_ras[axis, :3] + ijk_to_ras[axis, 3]) / 2).astype(int)
-        places, counts = np.unique(along, return_counts=True)
-        for place, count in zip(places, counts, strict=True):
-            votes[int(place)] = votes.get(int(place), 0.0) + float(np.sqrt(count / counts.max()))
+        along = index @ ijk_to_ras[axis, :3] + ijk_to_ras[axis, 3]
+        places, which, counts = np.unique(
+            np.round(along / _BIN_MM).astype(int), return_inverse=True, return_counts=True
+        )
+        means = np.bincount(which, weights=along) / counts
+        for place, count, mean in zip(places.tolist(), counts, means, strict=True):
+            votes[place] = votes.get(place, 0.0) + float(np.sqrt(count / counts.max()))
+            # Through the middle of voxels, not between two rows of them.
+            positions[place] = float(mean)
     if not votes:
         middle = (np.array(labels.shape)[::-1] - 1) / 2
         return float(ijk_to_ras[axis, :3] @ middle + ijk_to_ras[axis, 3])
-    return 2.0 * max(votes, key=lambda place: votes[place])
+    return positions[max(votes, key=lambda place: votes[place])]
 
 
 def ras_bounds(ijk_to_ras: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

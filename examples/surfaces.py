@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter, grey_closing, zoom
 
 _SUPERSAMPLING = 2
 _COARSER = 4
+_MOST_STEPS = 2000
 _KEY = np.array([-0.45, 0.55, 0.70])
 _FILL = np.array([0.80, -0.10, 0.45])
 
@@ -147,7 +148,7 @@ def _filled(
     triangles = triangles[normals[triangles, 2].max(axis=1) > -0.2]
     corners = points[triangles]
     edges = np.abs(corners - np.roll(corners, 1, axis=1))[..., :2].max(axis=(1, 2))
-    steps = np.clip(np.ceil(edges * 1.3).astype(int), 1, 64)
+    steps = np.clip(np.ceil(edges * 1.3).astype(int), 1, _MOST_STEPS)
     parts = []
     for step in np.unique(steps):
         chosen = triangles[steps == step]
