@@ -17,6 +17,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# nnU-Net brings torchvision along without using it; its build for CUDA does not fit a CPU's torch,
+# and Lightning then fails on finding it.
+NO_TORCHVISION := $(BIN)/python -m pip uninstall --quiet --yes torchvision
 
 .PHONY: demo test bench clean
 demo: $(VENV)/.demo
@@ -63,8 +66,10 @@ $(VENV)/.demo: $(VENV)/.engine examples/requirements.txt
 # The demo's and the benchmark's code is checked for types too, against what it imports.
 $(VENV)/.test: $(VENV)/.engine $(VENV)/.demo Testing/requirements.txt
 	$(PIP) -e 'training[train]' -r Testing/requirements.txt
+	$(NO_TORCHVISION)
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.engine Testing/benchmarks/requirements.txt
 	$(PIP) -r Testing/benchmarks/requirements.txt
+	$(NO_TORCHVISION)
 	touch $@
