@@ -237,7 +237,7 @@ def test_the_end_of_stdin_cancels_and_ends(talk, engine, scan):
 
 
 def test_an_engine_that_does_not_heed_cancel_is_not_waited_for(engine, scan, monkeypatch):
-    monkeypatch.setattr("versemi.worker.ORPHAN_GRACE", 0.05)
+    monkeypatch.setattr("versemi.worker.server.ORPHAN_GRACE", 0.05)
     orphaned = threading.Event()
 
     theirs, ours = os.pipe()
