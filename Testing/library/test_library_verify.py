@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import phantoms
 import pytest
@@ -66,7 +67,7 @@ def test_a_damaged_case_is_set_aside_with_all_that_is_left_of_it(filled, damage,
     findings = filled.verify()
     found = [finding for finding in findings if finding.kind == "damaged"]
     assert [finding.case for finding in found] == ["b"]
-    assert pytest.importorskip("re").search(words, found[0].problem)
+    assert re.search(words, found[0].problem)
     assert (found[0].aside / "why.txt").read_text().strip() == found[0].problem
     assert (found[0].aside / "imagesTr/b.nii.gz").is_file()
     assert everything(filled) == before
@@ -75,6 +76,11 @@ def test_a_damaged_case_is_set_aside_with_all_that_is_left_of_it(filled, damage,
     assert [entry["case"] for entry in listed["training"]] == ["a", "c"]
     # The scan can be added anew.
     assert filled.add(phantoms.ct(2), name="b", modality="CT").id == "b"
+
+
+def test_a_new_library_has_nothing_wrong(library):
+    assert library.verify() == [] and library.cases() == ()
+    assert json.loads((library.folder / "dataset.json").read_text())["training"] == []
 
 
 def test_a_damaged_record_hides_no_other_case(filled):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from versemi import __version__
 from versemi.caselibrary.case import CASES, IMAGES, LABELS, Case, Record, read_record
+from versemi.caselibrary.datasetjson import stage_repetitions
 from versemi.caselibrary.lock import exclusive
 from versemi.caselibrary.transaction import Transaction, refused, remove_parts
 from versemi.errors import InputError
@@ -122,8 +123,11 @@ class CaseLibrary:
                         " nothing is mixed up."
                     )
                 marker = {"kind": KIND, "format": FORMAT, "made_by": f"versemi {__version__}"}
+                # Cases are there where a marker that was damaged has been moved away.
+                records, _ = cls(path, tasks, wait).scan()
                 with Transaction(path) as transaction:
                     transaction.stage_text(path / MARKER, json.dumps(marker) + "\n")
+                    stage_repetitions(transaction, records)
         except FileExistsError:
             raise InputError(f"{path} is a file; give a folder for the library.") from None
         except OSError as error:
