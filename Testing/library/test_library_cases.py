@@ -187,6 +187,11 @@ def test_a_label_value_keeps_its_meaning_in_a_library(library):
         CaseLibrary.open(library.folder, tasks={"right_ear": other}).add(
             scan, prompts=["right_ear"], **add
         )
+    other = replace(OWN, label=41)
+    with pytest.raises(InputError, match="'left_ear' has the label value 41, .* 40"):
+        CaseLibrary.open(library.folder, tasks={"left_ear": other}).add(
+            scan, prompts=["left_ear"], **add
+        )
     assert [case.version for case in library.cases()] == [1]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from versemi import __version__
 from versemi.caselibrary.case import CASES, IMAGES, LABELS, Case, Record, read_record
 from versemi.caselibrary.datasetjson import stage_repetitions
+from versemi.caselibrary.descriptions import check_agreement
 from versemi.caselibrary.lock import exclusive
 from versemi.caselibrary.transaction import Transaction, refused, remove_parts
 from versemi.errors import InputError
@@ -117,14 +118,14 @@ class CaseLibrary:
         try:
             if not (path / MARKER).is_file():
                 path.mkdir(parents=True, exist_ok=True)
-                if not (path / CASES).is_dir() and any(map(_is_content, path.iterdir())):
+                # Cases are there where a description that was damaged has been moved away.
+                records, _ = cls(path, tasks, wait).scan()
+                if not records and any(map(_is_content, path.iterdir())):
                     raise InputError(
                         f"{path} is no case library and is not empty; give a new folder, so that"
                         " nothing is mixed up."
                     )
                 marker = {"kind": KIND, "format": FORMAT, "made_by": f"versemi {__version__}"}
-                # Cases are there where a marker that was damaged has been moved away.
-                records, _ = cls(path, tasks, wait).scan()
                 with Transaction(path) as transaction:
                     transaction.stage_text(path / MARKER, json.dumps(marker) + "\n")
                     stage_repetitions(transaction, records)
@@ -137,9 +138,7 @@ class CaseLibrary:
     @property
     def tasks(self) -> dict[str, Task]:
         """Every prompt that is known here: those given, and those that the labels cover."""
-        records, _ = self.scan()
-        stored = {task.id: task for record in records for task in record.tasks}
-        return {**self._given, **stored}
+        return {**self._given, **self._stored_tasks()}
 
     def cases(self) -> tuple[Case, ...]:
         """All cases that are whole, by identifier; `verify` tells of the others."""
@@ -228,6 +227,8 @@ class CaseLibrary:
         """
         from versemi.caselibrary import adding
 
+        stored = self._stored_tasks()
+        check_agreement(stored.values(), (self._given[p] for p in prompts if p in self._given))
         draft = adding.prepare(
             image,
             name=name,
@@ -237,7 +238,7 @@ class CaseLibrary:
             predicted=predicted,
             parent=parent,
             source=source,
-            tasks=self.tasks,
+            tasks={**self._given, **stored},
         )
         with self.writing():
             records, _ = self.scan()
@@ -252,7 +253,7 @@ class CaseLibrary:
                 nothing is written, and what a writer is doing meanwhile may look unfinished.
 
         Returns:
-            What is wrong, worst first; empty if all is well.
+            What is wrong, damage first; empty if all is well.
 
         Raises:
             OutputError: with `set_aside`, as for `add`.
@@ -307,6 +308,9 @@ class CaseLibrary:
             for entry in (self.folder / CASES).glob("*"):
                 remove_parts(entry)
             yield
+
+    def _stored_tasks(self) -> dict[str, Task]:
+        return {task.id: task for record in self.scan()[0] for task in record.tasks}
 
 
 def _is_content(path: Path) -> bool:
