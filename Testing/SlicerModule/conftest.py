@@ -49,10 +49,11 @@ def stand_in() -> Iterator[StandIn]:
 @pytest.fixture
 def logic(catalog: Any, stand_in: StandIn, tmp_path: Path) -> Iterator[Any]:
     from VerSemiSlicerLib.SegmentationLogic import SegmentationLogic
+    from VerSemiSlicerLib.WorkerLink import WorkerLink
 
     folder = tmp_path / "Zwischenablage für Bilder"
     folder.mkdir()
-    made = SegmentationLogic(catalog, stand_in, str(folder))
+    made = SegmentationLogic(catalog, WorkerLink(stand_in), str(folder))
     yield made
     made.close()
 
@@ -92,10 +93,10 @@ def qt_application() -> Any:
 
 
 @pytest.fixture
-def desk(qt_application: Any, catalog: Any, logic: Any) -> Iterator[Any]:
+def desk(qt_application: Any, logic: Any) -> Iterator[Any]:
     from desk import Desk
 
-    made = Desk(catalog, logic, qt_application)
+    made = Desk(logic, qt_application)
     yield made
     made.panel.cleanup()
     made.widget.deleteLater()

@@ -19,10 +19,13 @@ class Dialogs:
     """Answers as told and remembers what was said."""
 
     def __init__(self) -> None:
+        self.answer = True
+        self.questions: list[str] = []
         self.errors: list[str] = []
 
     def confirm(self, text: str, title: str) -> bool:
-        return True
+        self.questions.append(text)
+        return self.answer
 
     def error(self, text: str, detail: str = "") -> None:
         self.errors.append(text)
@@ -36,27 +39,46 @@ class Installer:
         return self.answer
 
 
+class Settings:
+    """Slicer's settings file, in memory."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def text(self, key: str) -> str:
+        return self.texts.get(key, "")
+
+    def setText(self, key: str, value: str) -> None:
+        self.texts[key] = value
+
+
 class Desk:
     """The panel with all that it stands on."""
 
-    def __init__(self, catalog: Any, logic: Any, application: Any) -> None:
-        from VerSemiSlicerLib.Panel import Panel
+    def __init__(self, logic: Any, application: Any) -> None:
+        from VerSemiSlicerLib.PanelSetup import Surroundings, makePanel
         from VerSemiSlicerLib.ParameterNode import ParameterNode
 
         self._application = application
         self.widget = slicer.util.loadUI(str(UI_FILE))
-        self.widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self.dialogs = Dialogs()
+        self.settings = Settings()
         self.installer = Installer()
-        self.panel = Panel(
-            self.ui,
-            catalog,
+        self.dicom_installer = Installer()
+        self.panel = makePanel(
+            self.widget,
             logic,
-            self.installer,
-            self.dialogs,
             lambda: ParameterNode(self.node()),
+            Surroundings(
+                dialogs=self.dialogs,
+                settings=self.settings,
+                installer=self.installer,
+                dicomInstaller=self.dicom_installer,
+            ),
         )
+        self.correction, self.library, self.export = self.panel.sections
+        self.editor = self.correction.editor
         self.widget.resize(440, 900)
         self.widget.show()
         self.panel.enter()

@@ -19,6 +19,7 @@ from VerSemiSlicerLib.PromptCatalog import PromptCatalog
 from VerSemiSlicerLib.SegmentationLogic import SegmentationLogic
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
 from VerSemiSlicerLib.WorkerCommand import WorkerCommand
+from VerSemiSlicerLib.WorkerLink import WorkerLink
 from VerSemiSlicerLib.WorkerProcess import WorkerProcess
 
 THREADS = {"OMP_NUM_THREADS": "2"}
@@ -30,7 +31,7 @@ def logic_over(pack: Path, folder: Path) -> SegmentationLogic:
         command = WorkerCommand(python=sys.executable, environment=THREADS)
         return WorkerProcess(command.line(pack, device), command.fullEnvironment())
 
-    return SegmentationLogic(PromptCatalog.fromPack(pack), start, str(folder))
+    return SegmentationLogic(PromptCatalog.fromPack(pack), WorkerLink(start), str(folder))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def test_every_parameter_name_in_the_ui_file_is_a_parameter() -> None:
         for p in root.iter("property")
         if p.get("name") == "SlicerParameterName"
     ]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 8
     assert set(names) <= set(ParameterNode._kinds)
 
 
@@ -54,7 +54,13 @@ def test_every_node_selector_is_given_the_scene() -> None:
 def test_everything_that_the_user_can_touch_has_a_tool_tip(desk: Desk) -> None:
     from PySide6.QtWidgets import QAbstractButton, QComboBox, QLineEdit
 
-    kinds = (QAbstractButton, QComboBox, QLineEdit, widgets.qMRMLNodeComboBox)
+    kinds = (
+        QAbstractButton,
+        QComboBox,
+        QLineEdit,
+        widgets.qMRMLNodeComboBox,
+        widgets.ctkPathLineEdit,
+    )
     touchable = [w for w in vars(desk.ui).values() if isinstance(w, kinds)]
     touchable = [w for w in touchable if not w.objectName().startswith("qt_")]
     assert len(touchable) > 9
@@ -85,7 +91,14 @@ def test_the_panel_reads_no_property_as_a_function_or_an_attribute() -> None:
     getters = re.compile(
         r"\.(text|checked|enabled|visible|currentIndex|value|toolTip|isChecked|isEnabled)\b(?!\s*\.)"
     )
-    for name in ("Panel.py", "PromptList.py", "ResultsTable.py"):
+    for name in (
+        "Panel.py",
+        "PromptList.py",
+        "ResultsTable.py",
+        "CorrectionPanel.py",
+        "LibraryPanel.py",
+        "ExportPanel.py",
+    ):
         for line in (LIBRARY / name).read_text(encoding="utf-8").splitlines():
             found = getters.search(line)
             assert not found or "self.ui." not in line, line

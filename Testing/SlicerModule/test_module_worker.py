@@ -142,7 +142,7 @@ def test_a_worker_that_does_not_hear_the_cancel_is_ended(
     logic: Any, add_volume: Any, stand_in: Any
 ) -> None:
     stand_in.manner = "deaf"
-    logic.cancelPatience = 0.2
+    logic.link.cancelPatience = 0.2
     ear = start_and_wait_for_progress(logic, SegmentationRequest(add_volume(), ["liver"]))
 
     logic.cancel()
@@ -176,7 +176,7 @@ def test_a_worker_killed_in_the_middle_is_reported_and_the_next_run_starts_anoth
     ((kind, sentence, _),) = ear.outcomes
     assert kind == "failed"
     assert "ended unexpectedly (exit code -9)" in sentence
-    assert "press Segment to start it again" in sentence
+    assert "try again: it will be started anew" in sentence
     assert scene_contents() == before
     stand_in.manner = ""
     assert logic.segment(SegmentationRequest(volume, ["liver"])).rows
@@ -217,9 +217,11 @@ def test_an_error_of_the_engine_is_passed_on_in_its_own_words(
 
 def test_a_program_that_cannot_be_started_is_a_sentence(catalog: Any, add_volume: Any) -> None:
     from VerSemiSlicerLib.SegmentationLogic import SegmentationLogic
+    from VerSemiSlicerLib.WorkerLink import WorkerLink
     from VerSemiSlicerLib.WorkerProcess import WorkerProcess
 
-    logic = SegmentationLogic(catalog, lambda device: WorkerProcess(["/no/such/python"], {}))
+    link = WorkerLink(lambda device: WorkerProcess(["/no/such/python"], {}))
+    logic = SegmentationLogic(catalog, link)
     with pytest.raises(UserError, match="could not be started"):
         logic.start(SegmentationRequest(add_volume(), ["liver"]))
     assert not logic.isRunning

@@ -16,6 +16,8 @@ from typing import Any
 import slicer
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
+from SlicerRuntime.segment_editor import qMRMLSegmentEditorWidget
+
 
 def install() -> QtWidgets.QApplication:
     """Provide ``qt`` and the loader of .ui files; returns the (offscreen) application."""
@@ -29,6 +31,7 @@ def install() -> QtWidgets.QApplication:
         sys.modules["qt"] = qt
         slicer.util.loadUI = load_ui
         slicer.util.childWidgetVariables = child_widget_variables
+        slicer.qMRMLSegmentEditorWidget = qMRMLSegmentEditorWidget
     return application  # type: ignore[return-value]
 
 
@@ -92,14 +95,24 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
     """A section with a title bar; its layout shows below the bar unless it is collapsed."""
 
     BAR = 24
+    contentsCollapsed = QtCore.Signal(bool)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self.setContentsMargins(2, self.BAR + 2, 2, 2)
 
+    def setCollapsed(self, collapsed: bool) -> None:
+        self.setProperty("collapsed", collapsed)
+
     def event(self, event: QtCore.QEvent) -> bool:
-        if event.type() == QtCore.QEvent.Type.DynamicPropertyChange and self.property("collapsed"):
-            self.setFixedHeight(self.BAR)
+        if (
+            event.type() == QtCore.QEvent.Type.DynamicPropertyChange
+            and event.propertyName() == b"collapsed"  # type: ignore[attr-defined]
+        ):
+            collapsed = bool(self.property("collapsed"))
+            self.setMinimumHeight(self.BAR if collapsed else 0)
+            self.setMaximumHeight(self.BAR if collapsed else 16777215)
+            self.contentsCollapsed.emit(collapsed)
         return super().event(event)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
@@ -117,6 +130,26 @@ class ctkSearchBox(QtWidgets.QLineEdit):
     pass
 
 
+class ctkPathLineEdit(QtWidgets.QWidget):
+    """A path to type or to browse for."""
+
+    currentPathChanged = QtCore.Signal(str)
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._edit = QtWidgets.QLineEdit()
+        browse = QtWidgets.QToolButton()
+        browse.setText("...")
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._edit)
+        layout.addWidget(browse)
+        self._edit.textChanged.connect(self.currentPathChanged)
+
+    def setCurrentPath(self, path: str) -> None:
+        self._edit.setText(path)
+
+
 class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -131,6 +164,7 @@ PLACEHOLDERS = (
     qMRMLWidget,
     qMRMLNodeComboBox,
     ctkCollapsibleButton,
+    ctkPathLineEdit,
     ctkSearchBox,
     qMRMLSegmentationShow3DButton,
 )

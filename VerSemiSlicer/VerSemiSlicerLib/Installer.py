@@ -12,7 +12,7 @@ from .Requirements import Requirements
 
 # Slicer and its modules are built and tested with these, and torch is what the PyTorch extension
 # has chosen for this computer's graphics card: nothing of ours may replace them.
-KEPT = ("numpy", "SimpleITK", "requests", "torch", "torchvision")
+KEPT = ("numpy", "SimpleITK", "requests", "pydicom", "torch", "torchvision")
 
 
 class Installer(Protocol):

@@ -1,10 +1,9 @@
 """Makes the module's parts as they work in Slicer."""
 
-from typing import Any
-
 from . import Locations
 from .PromptCatalog import PromptCatalog
 from .SegmentationLogic import SegmentationLogic
+from .WorkerLink import WorkerLink
 
 
 def temporaryFolder() -> str | None:
@@ -19,5 +18,7 @@ def makeCatalog() -> PromptCatalog:
     return PromptCatalog.fromPack(Locations.packFolder())
 
 
-def makeLogic(catalog: PromptCatalog | None = None, **options: Any) -> SegmentationLogic:
-    return SegmentationLogic(catalog or makeCatalog(), temporaryFolder=temporaryFolder(), **options)
+def makeLogic(
+    catalog: PromptCatalog | None = None, link: WorkerLink | None = None
+) -> SegmentationLogic:
+    return SegmentationLogic(catalog or makeCatalog(), link or WorkerLink(), temporaryFolder())

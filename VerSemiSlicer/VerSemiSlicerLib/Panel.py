@@ -5,7 +5,7 @@ that Slicer's own parameter node connects by their SlicerParameterName property.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import qt
@@ -14,6 +14,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from . import RoiConversion
+from .Choice import Choice, Section
 from .Dialogs import Dialogs
 from .Errors import UserError
 from .Installer import Installer
@@ -24,13 +25,20 @@ from .PromptList import PromptList
 from .ResultsTable import ResultsTable
 from .SegmentationResult import SegmentationRequest, SegmentationResult
 from .Signal import Signal
+from .WorkerLink import WorkerLink
 
 POLL_MILLISECONDS = 50
+_SEGMENT_EVENTS = (
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SegmentModified,
+)
 
 
 class Logic(Protocol):
     """What the panel needs of the logic; SegmentationLogic has it."""
 
+    link: WorkerLink
     progressed: Signal
     finished: Signal
     failed: Signal
@@ -43,15 +51,16 @@ class Logic(Protocol):
 
     def start(self, request: SegmentationRequest) -> None: ...
 
-    def poll(self) -> None: ...
-
     def cancel(self) -> None: ...
 
     def close(self) -> None: ...
 
 
 class Panel(VTKObservationMixin):
-    """Owns no widgets and no nodes: `ui` has the widgets, `getParameterNode` the settings."""
+    """Owns no widgets and no nodes: `ui` has the widgets, `getParameterNode` the settings.
+
+    `sections` are the parts below the result, which are told what is chosen.
+    """
 
     def __init__(
         self,
@@ -61,6 +70,7 @@ class Panel(VTKObservationMixin):
         installer: Installer,
         dialogs: Dialogs,
         getParameterNode: Callable[[], ParameterNode],
+        sections: Sequence[Section] = (),
     ) -> None:
         VTKObservationMixin.__init__(self)
         self.ui = ui
@@ -69,10 +79,11 @@ class Panel(VTKObservationMixin):
         self._installer = installer
         self._dialogs = dialogs
         self._getParameterNode = getParameterNode
+        self.sections = tuple(sections)
         # What parameterNodeWrapper adds to the class, no type checker sees.
         self._parameterNode: Any = None
         self._guiTag: int | None = None
-        self._observedVolume: Any = None
+        self._observed: dict[str, Any] = {}
         self._shownModality: str | None = None
         self._modalities = ModalityFinder()
 
@@ -80,7 +91,7 @@ class Panel(VTKObservationMixin):
         self.results = ResultsTable(ui.resultsTable)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
-        self._timer.timeout.connect(logic.poll)
+        self._timer.timeout.connect(logic.link.poll)
 
         self.promptList.changed.connect(self._onPromptsChanged)
         ui.promptSearchBox.textChanged.connect(self.promptList.setFilter)
@@ -88,6 +99,7 @@ class Panel(VTKObservationMixin):
         ui.uncheckAllButton.clicked.connect(self._onUncheckAll)
         ui.roiSelector.nodeAddedByUser.connect(self._onRoiAdded)
         ui.segmentButton.clicked.connect(self._onSegmentButton)
+        logic.link.busyChanged.connect(self._onBusyChanged)
         logic.progressed.connect(self._onProgress)
         logic.finished.connect(self._onFinished)
         logic.failed.connect(self._onFailed)
@@ -105,15 +117,21 @@ class Panel(VTKObservationMixin):
         self.useParameterNode(self._getParameterNode())
         if self._parameterNode.inputVolume is None and not self.logic.isRunning:
             self._parameterNode.inputVolume = _firstScan()
+        for section in self.sections:
+            section.enter()
 
     def exit(self) -> None:
         """Another module comes into view; a run goes on behind it."""
         self.useParameterNode(None)
+        for section in self.sections:
+            section.exit()
 
     def sceneAboutToClose(self) -> None:
         """The nodes go: a run on them has lost its purpose, and so has what the worker keeps."""
         self.useParameterNode(None)
         self.logic.close()
+        for section in self.sections:
+            section.sceneAboutToClose()
         self._setStatus("")
         self._showResults(None)
 
@@ -122,6 +140,8 @@ class Panel(VTKObservationMixin):
         self.useParameterNode(None)
         self._timer.stop()
         self.logic.close()
+        for section in self.sections:
+            section.cleanup()
         self.removeObservers()
 
     def useParameterNode(self, parameterNode: Any) -> None:
@@ -130,7 +150,8 @@ class Panel(VTKObservationMixin):
             self.removeObserver(
                 self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update
             )
-            self._observeVolume(None)
+            self._observe("volume", None, ())
+            self._observe("segmentation", None, ())
         self._parameterNode = parameterNode
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
@@ -188,10 +209,18 @@ class Panel(VTKObservationMixin):
         except Exception:
             self._showRunning(False)
             raise
-        else:
-            self._timer.start()
 
     # -- what the logic says -------------------------------------------------------------------
+
+    def _onBusyChanged(self, busy: bool) -> None:
+        """The worker is at work, for this part of the panel or another."""
+        if busy:
+            self._timer.start()
+        else:
+            self._timer.stop()
+        for section in self.sections:
+            section.setBusy(busy)
+        self._update()
 
     def _onProgress(self, fraction: float, sentence: str) -> None:
         self.ui.progressBar.setValue(round(100 * fraction))
@@ -204,10 +233,8 @@ class Panel(VTKObservationMixin):
             if result.uncertaintyNode is not None:
                 self._parameterNode.uncertaintyVolume = result.uncertaintyNode
         self._showResults(result)
-        if result.uncertaintyNode is not None:
-            slicer.util.setSliceViewerLayers(
-                foreground=result.uncertaintyNode, foregroundOpacity=0.5
-            )
+        for section in self.sections:
+            section.showResult(result)
         seconds = sum(result.timings.values())
         took = f" in {seconds:.1f} s" if seconds else ""
         where = f" on {result.device}" if result.device else ""
@@ -233,7 +260,15 @@ class Panel(VTKObservationMixin):
         node = self._parameterNode
         if node is None:
             return
-        self._observeVolume(node.inputVolume)
+        self._observe(
+            "volume",
+            node.inputVolume,
+            # Other voxels may make another modality, and no voxels make a problem.
+            (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent),
+        )
+        self._observe(
+            "segmentation", node.outputSegmentation, _SEGMENT_EVENTS, self._updateSections
+        )
         self.promptList.setChecked(node.prompts)
         self.ui.uncertaintySelector.setEnabled(node.makeUncertainty)
         modality = self._showModality()
@@ -248,8 +283,26 @@ class Panel(VTKObservationMixin):
         self.ui.mismatchLabel.setVisible(bool(warning))
         if not self.logic.isRunning:
             problem = self.logic.problem(self._request())
+            if self.logic.link.isBusy:
+                problem = "Wait until the case is added, or the segments are written."
             self.ui.segmentButton.setEnabled(not problem)
             self.ui.segmentButton.setToolTip(problem or "Segment the chosen structures.")
+        self._updateSections()
+
+    def _updateSections(self, _caller: Any = None, _event: Any = None) -> None:
+        if self._parameterNode is None:
+            return
+        request = self._request()
+        choice = Choice(
+            request.volumeNode,
+            request.segmentationNode,
+            request.uncertaintyNode,
+            request.prompts,
+            request.modality,
+            self._parameterNode.exportFormat,
+        )
+        for section in self.sections:
+            section.update(choice)
 
     def _showModality(self) -> str:
         """Shows where the modality is from, and returns it; "" where there is no volume."""
@@ -280,17 +333,20 @@ class Panel(VTKObservationMixin):
             device=node.device.value,
         )
 
-    def _observeVolume(self, volumeNode: Any) -> None:
-        """Other voxels may make another modality, and no voxels make a problem."""
-        if volumeNode is self._observedVolume:
+    def _observe(
+        self, what: str, node: Any, events: Sequence[Any], slot: Callable[..., None] | None = None
+    ) -> None:
+        """Follows changes of the node that is chosen as volume or as segmentation."""
+        earlier, undo = self._observed.get(what, (None, ()))
+        if node is earlier:
             return
-        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)
-        earlier, self._observedVolume = self._observedVolume, volumeNode
-        for event in events:
-            if earlier is not None:
-                self.removeObserver(earlier, event, self._update)
-            if volumeNode is not None:
-                self.addObserver(volumeNode, event, self._update)
+        slot = slot or self._update
+        watched = [(node, event, slot) for event in events] if node is not None else []
+        self._observed[what] = (node, watched)
+        for observation in undo:
+            self.removeObserver(*observation)
+        for observation in watched:
+            self.addObserver(*observation)
 
     def _showRunning(self, running: bool) -> None:
         self.ui.segmentButton.setText("Cancel" if running else "Segment")
@@ -307,7 +363,6 @@ class Panel(VTKObservationMixin):
         if running:
             self.ui.segmentButton.setToolTip("Stop; the scene stays as it is.")
         else:
-            self._timer.stop()
             self._update()
 
     def _showResults(self, result: SegmentationResult | None) -> None:

@@ -1,17 +1,42 @@
 """Puts the panel into the module's widget."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import qt
 import slicer
 
 from . import Locations
-from .Dialogs import SlicerDialogs
-from .Installer import SlicerInstaller
-from .ModuleLogic import makeCatalog, makeLogic
+from .CorrectionLogic import CorrectionLogic
+from .CorrectionPanel import CorrectionPanel, makeSlicersEditor
+from .Dialogs import Dialogs, SlicerDialogs
+from .ExportLogic import ExportLogic
+from .ExportPanel import ExportPanel
+from .Installer import Installer, SlicerInstaller
+from .LibraryLogic import LibraryLogic
+from .LibraryPanel import LibraryPanel
+from .ModuleLogic import makeCatalog, makeLogic, temporaryFolder
 from .Panel import Panel
 from .ParameterNode import ParameterNode
+from .Requirements import Requirements
+from .SegmentationLogic import SegmentationLogic
+from .Settings import Settings, SlicerSettings
+
+
+def _dicomRequirements() -> Requirements:
+    return Requirements(Locations.resourcePath("requirements-dicom.txt"))
+
+
+@dataclass
+class Surroundings:
+    """What the panel stands in: Slicer's own, unless a test brings another."""
+
+    dialogs: Dialogs = field(default_factory=SlicerDialogs)
+    settings: Settings = field(default_factory=SlicerSettings)
+    makeEditor: Callable[[], Any] = makeSlicersEditor
+    installer: Installer | None = None
+    dicomInstaller: Installer | None = None
 
 
 def setupPanel(widget: Any, getParameterNode: Callable[[], ParameterNode]) -> Panel | None:
@@ -28,17 +53,33 @@ def setupPanel(widget: Any, getParameterNode: Callable[[], ParameterNode]) -> Pa
         return None
     uiWidget = slicer.util.loadUI(str(Locations.resourcePath("UI", "VerSemiSlicer.ui")))
     widget.layout.addWidget(uiWidget)
-    uiWidget.setMRMLScene(slicer.mrmlScene)
-    dialogs = SlicerDialogs()
-    panel = Panel(
-        slicer.util.childWidgetVariables(uiWidget),
-        catalog,
-        makeLogic(catalog),
-        SlicerInstaller(dialogs),
-        dialogs,
-        getParameterNode,
-    )
+    panel = makePanel(uiWidget, makeLogic(catalog), getParameterNode, Surroundings())
     connectScene(widget, panel)
+    return panel
+
+
+def makePanel(
+    uiWidget: Any,
+    logic: SegmentationLogic,
+    getParameterNode: Callable[[], ParameterNode],
+    surroundings: Surroundings,
+) -> Panel:
+    """The panel with all its sections on the widgets of the loaded .ui file."""
+    uiWidget.setMRMLScene(slicer.mrmlScene)
+    ui = slicer.util.childWidgetVariables(uiWidget)
+    dialogs, settings = surroundings.dialogs, surroundings.settings
+    installer = surroundings.installer or SlicerInstaller(dialogs)
+    dicomInstaller = surroundings.dicomInstaller or SlicerInstaller(dialogs, _dicomRequirements())
+    catalog, link, folder = logic.catalog, logic.link, temporaryFolder()
+    correction = CorrectionPanel(ui, CorrectionLogic(), surroundings.makeEditor)
+    library = LibraryPanel(ui, LibraryLogic(catalog, link, folder), installer, dialogs, settings)
+    export = ExportPanel(
+        ui, ExportLogic(catalog, link, folder), installer, dicomInstaller, dialogs, settings
+    )
+    panel = Panel(
+        ui, catalog, logic, installer, dialogs, getParameterNode, (correction, library, export)
+    )
+    panel.results.chosen.connect(correction.select)
     return panel
 
 

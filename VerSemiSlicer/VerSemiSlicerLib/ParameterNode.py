@@ -9,6 +9,8 @@ from slicer import (
 )
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
+from .ExportFormat import ExportFormat
+
 
 class Modality(enum.Enum):
     """How the intensities are to be read; AUTOMATIC means DICOM's word, else a guess."""
@@ -50,6 +52,7 @@ class ParameterNode:
     device - see Device.
     makeUncertainty - whether an uncertainty volume is made beside the segmentation.
     uncertaintyVolume - takes the uncertainty; none means that a new node is made.
+    exportFormat - see ExportFormat.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -60,3 +63,4 @@ class ParameterNode:
     device: Device = Device.AUTOMATIC
     makeUncertainty: bool = False
     uncertaintyVolume: vtkMRMLScalarVolumeNode
+    exportFormat: ExportFormat = ExportFormat.SEGMENTATION

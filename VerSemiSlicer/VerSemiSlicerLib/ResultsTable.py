@@ -7,23 +7,34 @@ import qt
 
 from .PromptList import colorIcon
 from .SegmentationResult import SegmentRow
+from .Signal import Signal
 
 _ROW, _HEADER = 24, 30
 
 
 class ResultsTable:
-    """Shows the rows of the last run in a QTableWidget with two columns."""
+    """Shows the rows of the last run in a QTableWidget with two columns.
+
+    `chosen(segmentId)` is emitted when the user clicks on one.
+    """
 
     def __init__(self, table: Any) -> None:
+        self.chosen = Signal()
         self._table = table
+        self._rows: Sequence[SegmentRow] = ()
         header = table.horizontalHeader()
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         header.setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW)
+        table.cellClicked.connect(self._onClicked)
         self.show([])
 
+    def _onClicked(self, row: int, _column: int) -> None:
+        self.chosen.emit(self._rows[row].segmentId)
+
     def show(self, rows: Sequence[SegmentRow]) -> None:
+        self._rows = rows
         self._table.setRowCount(len(rows))
         for index, row in enumerate(rows):
             name = qt.QTableWidgetItem(row.name)

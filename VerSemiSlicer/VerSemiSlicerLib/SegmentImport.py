@@ -9,23 +9,9 @@ import numpy as np
 import slicer
 import vtk
 
-from . import VolumeInput
-from .Errors import UserError
+from . import Prediction, VolumeInput
 from .SegmentationResult import SegmentRow
-
-PROMPT_TAG = "VerSemiSlicer.Prompt"
-"""Segment tag with the prompt's identifier. It marks a segment as ours, so that segmenting the
-same prompt again replaces that segment, and never one that somebody else has drawn."""
-
-
-def checkSegmentation(segmentationNode: "slicer.vtkMRMLSegmentationNode") -> None:
-    """Raises UserError where results cannot be added without spoiling what is there."""
-    segmentation = segmentationNode.GetSegmentation()
-    if segmentation.GetNumberOfSegments() and not segmentation.IsSourceRepresentationImageData():
-        raise UserError(
-            f"The segmentation '{segmentationNode.GetName()}' is made of surfaces, not of voxels; "
-            "choose another one, or none to make a new one."
-        )
+from .Segments import PROMPT_TAG, ownSegment
 
 
 def importSegments(
@@ -35,11 +21,13 @@ def importSegments(
     volumesMl: Mapping[str, float],
     volumeNode: "slicer.vtkMRMLScalarVolumeNode",
     segmentationNode: "slicer.vtkMRMLSegmentationNode | None",
+    packName: str,
 ) -> "tuple[slicer.vtkMRMLSegmentationNode, list[SegmentRow]]":
     """Adds a segment for each prompt of `tasks` to the node, or to a new one.
 
     Segments of other prompts and of other people keep voxels, names, colours and order. `labels`
     gives each prompt's value in the label map; nothing is read out of the order of the values.
+    `packName` is the model pack that has answered.
     """
     # Everything that can fail comes before the first change to the scene.
     labelMap = _readLabelMap(labelMapPath)
@@ -53,6 +41,8 @@ def importSegments(
         segmentationNode.SetSourceRepresentationToBinaryLabelmap()
         segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     segmentationNode.CreateDefaultDisplayNodes()
+    asked = {task.id: labels[task.id] for task in tasks}
+    Prediction.remember(segmentationNode, volumeNode, labelMap, asked, packName)
     _bringInto(segmentationNode, volumeNode, labelMap)
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     if segmentationNode.GetNodeReference(role) is None:
@@ -139,7 +129,7 @@ def _putSegment(
     statusLogic = slicer.vtkSlicerSegmentationsModuleLogic
     statusLogic.SetSegmentStatus(segment, statusLogic.InProgress)
 
-    earlier = _ownSegment(segmentation, task.id)
+    earlier = ownSegment(segmentationNode, task.id)
     if earlier is None:
         segmentId = segmentation.GenerateUniqueSegmentID(task.id)
         segmentation.AddSegment(segment, segmentId)
@@ -183,14 +173,6 @@ def _replaceSegment(
     segmentation.AddSegment(segment, segmentId, following)
     for setter, value in shown:
         setter(segmentId, value)
-
-
-def _ownSegment(segmentation: "slicer.vtkSegmentation", promptId: str) -> str | None:
-    for index in range(segmentation.GetNumberOfSegments()):
-        value = vtk.reference("")
-        if segmentation.GetNthSegment(index).GetTag(PROMPT_TAG, value) and value.get() == promptId:
-            return str(segmentation.GetNthSegmentID(index))
-    return None
 
 
 def _placeBeside(volumeNode: "slicer.vtkMRMLNode", node: "slicer.vtkMRMLNode") -> None:

@@ -20,6 +20,16 @@ class AgreeingInstaller:
         return True
 
 
+class ForgetfulSettings:
+    """Leaves the user's own settings alone."""
+
+    def text(self, key: str) -> str:
+        return ""
+
+    def setText(self, key: str, value: str) -> None:
+        """Nothing is kept."""
+
+
 class RecordingDialogs:
     """Opens no window, which nobody would close."""
 
@@ -151,9 +161,10 @@ class SelfTests:
         import qt
 
         from .ModuleLogic import makeLogic
-        from .Panel import Panel
+        from .PanelSetup import Surroundings, makePanel
         from .ParameterNode import ParameterNode
         from .PromptCatalog import PromptCatalog
+        from .WorkerLink import WorkerLink
 
         Locations.makeEngineImportable()
         from versemi.tasks import FOREGROUND, TASKS
@@ -165,16 +176,19 @@ class SelfTests:
         layout = qt.QVBoxLayout(self.frame)
         uiWidget = slicer.util.loadUI(str(Locations.resourcePath("UI", "VerSemiSlicer.ui")))
         layout.addWidget(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
         settingsNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
         self.parameters = ParameterNode(settingsNode)  # type: ignore[call-arg]
-        self.panel = Panel(
-            slicer.util.childWidgetVariables(uiWidget),
-            catalog,
-            makeLogic(catalog, startWorker=self._startStandIn),
-            AgreeingInstaller(),
-            self.dialogs,
+        installer = AgreeingInstaller()
+        self.panel = makePanel(
+            uiWidget,
+            makeLogic(catalog, WorkerLink(self._startStandIn)),
             lambda: self.parameters,
+            Surroundings(
+                dialogs=self.dialogs,
+                settings=ForgetfulSettings(),
+                installer=installer,
+                dicomInstaller=installer,
+            ),
         )
         self.frame.show()
         self.panel.enter()

@@ -8,6 +8,8 @@ import vtk
 
 from .Errors import UserError
 
+NO_ROOM = "check that the disk has room, or choose another temporary folder in Slicer's settings."
+
 
 def checkVolume(volumeNode: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
     """Raises UserError where the node cannot be segmented, whatever is in its voxels."""
@@ -31,19 +33,19 @@ def checkVolume(volumeNode: "slicer.vtkMRMLScalarVolumeNode | None") -> None:
         raise UserError(
             f"The volume '{name}' is a single slice ({size} voxels); choose a 3D volume."
         )
-    _checkAxes(volumeNode)
+    checkAxes(ijkToRas(volumeNode), f"The volume '{name}'")
 
 
-def _checkAxes(volumeNode: "slicer.vtkMRMLScalarVolumeNode") -> None:
-    axes = ijkToRas(volumeNode)[:3, :3]
+def checkAxes(matrix: np.ndarray, what: str) -> None:
+    """Raises UserError where no image file could hold the IJK to RAS matrix (4, 4)."""
+    axes = matrix[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    name = volumeNode.GetName()
     if not np.all(np.isfinite(axes)) or np.any(lengths <= 0):
-        raise UserError(f"The volume '{name}' has a spacing of zero; correct it in Volumes.")
+        raise UserError(f"{what} has a spacing of zero; correct it in Volumes.")
     directions = axes / lengths
     if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
         raise UserError(
-            f"The axes of the volume '{name}' are not at right angles; "
+            f"{what} has axes that are not at right angles; "
             "resample it with the module Resample Scalar Volume first."
         )
 
@@ -55,19 +57,26 @@ def ijkToRas(volumeNode: "slicer.vtkMRMLVolumeNode") -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def writeVolume(volumeNode: "slicer.vtkMRMLScalarVolumeNode", path: Path) -> None:
+def writeVolume(
+    volumeNode: "slicer.vtkMRMLScalarVolumeNode", path: Path, matrix: np.ndarray | None = None
+) -> None:
     """Writes the volume as NRRD in its own frame: its parent transform stays out of the file.
 
-    Uncompressed: the file lives for seconds, and compressing a large CT takes longer than
-    segmenting it.
+    `matrix` takes the place of its IJK to RAS matrix. Uncompressed: the file lives for seconds,
+    and compressing a large CT takes longer than segmenting it.
     """
+    written = volumeNode
+    if matrix is not None:
+        # A node in no scene over the same voxels: nothing is copied, and the scene not touched.
+        written = slicer.vtkMRMLScalarVolumeNode()
+        written.SetAndObserveImageData(volumeNode.GetImageData())
+        written.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(0)
-    if not storage.WriteData(volumeNode) or not path.is_file():
+    if not storage.WriteData(written) or not path.is_file():
         raise UserError(
-            f"The volume '{volumeNode.GetName()}' could not be written to {path.parent}; "
-            "check that the disk has room, or choose another temporary folder in Slicer's settings."
+            f"The volume '{volumeNode.GetName()}' could not be written to {path.parent}; {NO_ROOM}"
         )
 
 
