@@ -123,7 +123,7 @@ def keep(job: Job) -> dict[str, Any]:
     """Put a scan, with or without a correction, into a library."""
     from versemi.caselibrary import CaseLibrary
     from versemi.images import guess_modality, read_image, read_label_map
-    from versemi.tasks import get_task
+    from versemi.tasks import TASKS
 
     request = job.request
     library = Path(field(request, "library", str))
@@ -144,7 +144,9 @@ def keep(job: Job) -> dict[str, Any]:
     # From here on it is done or it is not: half a case is no case.
     job.go_on()
     job.report(0.3, "Writing into the library")
-    case = CaseLibrary.create(library).add(
+    # A pack may know prompts that the registry does not.
+    tasks = {**TASKS, **{task.id: task for task in job.segmenter.pack.tasks}}
+    case = CaseLibrary.create(library, tasks=tasks).add(
         scan.image,
         name=name,
         modality=chosen or scan.modality or guess_modality(scan.image),
@@ -154,14 +156,13 @@ def keep(job: Job) -> dict[str, Any]:
         parent=parent,
         source=source or "",
     )
-    if not prompts:
-        message = f"'{name}' is in the library as case {case.id}, without a label."
-    else:
-        names = [get_task(prompt).name for prompt in prompts]
+    message = f"'{name}' is in the library as case {case.id}, without a label."
+    if prompts:
+        names = [tasks[prompt].name for prompt in prompts]
         listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         message = f"'{name}' is in the library as case {case.id}, with {listed}."
-        if case.version > 1:
-            message = f"{message.removesuffix('.')}; this is version {case.version} of the case."
+    if case.version > 1:
+        message += f" It is version {case.version} of the case."
     return {"case": case.id, "version": case.version, "message": message}
 
 
