@@ -48,7 +48,8 @@ def small_config(tmp_path_factory) -> Path:
         "steps": 6,
         "rate": 0.001,
         "average": 0.5,
-        "mix": 0.5,
+        "samples": 2,
+        "method": {"name": "versemi", "synthetic": 0.5, "ramp": 0.5},
         "network": {"backbone": "unet", "features": 8},
         "sources": [
             {

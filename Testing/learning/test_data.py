@@ -8,20 +8,24 @@ import torch
 
 from versemi.errors import InputError
 from versemi.learning.augmentation import GeometryRange, cut, random_affine
-from versemi.learning.configuration import (
-    build_sources,
-    load_settings,
-    measuring_cases,
-    training_cases,
-)
-from versemi.learning.data import RUN, StepDataset
+from versemi.learning.configuration import load_settings
+from versemi.learning.data import RUN, SampleDataset
+from versemi.learning.sources import build_sources, case_lists
 
 
 @pytest.fixture(scope="module")
 def dataset(small_data, small_config, tmp_path_factory):
     settings = load_settings(small_config)
-    sources = build_sources(settings, small_data, tmp_path_factory.mktemp("cache"))
-    return StepDataset(sources, steps=settings.steps, seed=settings.seed, mix=settings.mix)
+    cache = tmp_path_factory.mktemp("cache")
+    return SampleDataset(
+        build_sources(settings.sources, small_data, cache, unlabelled=True),
+        settings.prompts,
+        steps=6,
+        samples=2,
+        seed=settings.seed,
+        synthetic=0.5,
+        unlabelled=True,
+    )
 
 
 def test_a_crop_without_augmentation_is_a_slice_of_the_scan():
@@ -62,40 +66,63 @@ def test_a_rotation_is_a_rotation_in_millimetres():
     assert np.allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-9)
 
 
-def test_a_step_depends_on_seed_and_number_alone(dataset):
-    first = dataset[3]
+def tensors(batch):
+    return [batch.image, batch.runs, *(labels.values for labels in batch.labels)]
+
+
+def test_a_sample_depends_on_seed_and_number_alone(dataset):
+    first = dataset[7]
     dataset[5]
     torch.manual_seed(99)
     np.random.seed(99)
-    again = dataset[3]
-    for a, b in zip(first, again, strict=True):
-        assert torch.equal(a.image, b.image)
-        assert a.prompts == b.prompts
-        assert torch.equal(a.runs, b.runs)
-        assert all(torch.equal(x.values, y.values) for x, y in zip(a.labels, b.labels, strict=True))
+    again = dataset[7]
+    for a, b in (
+        (first.labelled, again.labelled),
+        (first.unlabelled.strong, again.unlabelled.strong),
+        (first.unlabelled.mixed, again.unlabelled.mixed),
+    ):
+        assert all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+        assert a.prompts == b.prompts and a.names == b.names
+    assert torch.equal(first.unlabelled.weak, again.unlabelled.weak)
 
 
-def test_a_step_has_two_sources_and_asks_foreground_first(dataset):
+def test_the_samples_of_a_step_come_from_different_sources(dataset):
     for step in range(6):
-        batches = dataset[step]
-        assert len(batches) == 2
-        for batch in batches:
+        assert dataset[2 * step].source != dataset[2 * step + 1].source
+
+
+def test_a_sample_asks_foreground_first_and_reads_part_of_the_voxels(dataset):
+    for number in range(6):
+        sample = dataset[number]
+        for batch in (sample.labelled, sample.unlabelled.mixed):
             assert batch.image.min() >= -1 and batch.image.max() <= 1
             assert all(asked[0] == "foreground" and len(asked) > 1 for asked in batch.prompts)
             assert len(batch.runs) * RUN <= batch.image[0].numel()
 
 
-def test_some_steps_are_mixed_and_know_where_their_parts_came_from(dataset):
-    mixed = [b.labels[0] for i in range(6) for b in dataset[i] if len(b.labels[0].covered) == 2]
-    assert mixed
+def test_some_labelled_crops_are_mixed_and_know_where_their_parts_came_from(dataset):
+    crops = [labels for i in range(12) for labels in dataset[i].labelled.labels]
+    mixed = [labels for labels in crops if len(labels.covered) == 2]
+    assert mixed and len(mixed) < len(crops)
     assert all(set(labels.part.unique().tolist()) == {0, 1} for labels in mixed)
+
+
+def test_unlabelled_crops_keep_their_place_while_intensities_and_a_box_change(dataset):
+    sample = next(s for i in range(12) if (s := dataset[i]).source == "mr")
+    unlabelled = sample.unlabelled
+    own = unlabelled.mixed.labels[0].part == 0
+    assert 0 < own.float().mean() < 1
+    strong, mixed = unlabelled.strong.image[0, 0], unlabelled.mixed.image[0, 0]
+    assert torch.equal(strong[own], mixed[own])
+    assert not torch.equal(strong[~own], mixed[~own])
+    assert unlabelled.weak.shape == unlabelled.strong.image.shape
 
 
 def test_measuring_cases_are_never_trained_on(small_config, small_data):
     for source in load_settings(small_config).sources:
-        held = measuring_cases(source, small_data)
-        assert held
-        assert not set(held) & set(training_cases(source, small_data))
+        lists = case_lists(source, small_data)
+        assert lists.measured
+        assert not set(lists.measured) & {*lists.labelled, *lists.unlabelled}
 
 
 def test_the_shipped_run_reads_and_knows_every_prompt():
@@ -119,5 +146,6 @@ def test_a_case_without_its_label_is_named(small_config, small_data, tmp_path):
 
     data = shutil.copytree(small_data, tmp_path / "data")
     (data / "ct" / "labelsTr" / "ct_0.nii.gz").unlink()
-    with pytest.raises(InputError, match="ct_0.nii.gz is missing"):
-        build_sources(load_settings(small_config), data, tmp_path / "cache")
+    entry = {**load_settings(small_config).sources[0], "labelled": ["ct_0"]}
+    with pytest.raises(InputError, match="no label map of the case ct_0"):
+        build_sources([entry], data, tmp_path / "cache", unlabelled=False)

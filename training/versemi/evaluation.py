@@ -142,8 +142,8 @@ def find_cases(folder: str | PathLike[str], names: Sequence[str] = ()) -> list[L
                 f"{folder} has no folder {part}; scans belong into imagesTr and label maps of the"
                 " same name into labelsTr."
             )
-    images = _by_case(folder / "imagesTr")
-    labels = _by_case(folder / "labelsTr")
+    images = files_by_case(folder / "imagesTr")
+    labels = files_by_case(folder / "labelsTr")
     if not labels:
         raise InputError(f"{folder / 'labelsTr'} holds no label map; nothing can be measured.")
     cases = []
@@ -250,7 +250,8 @@ def _surface(mask: np.ndarray, spacing: tuple[float, float, float]) -> sitk.Imag
     return image - inside
 
 
-def _by_case(folder: Path) -> dict[str, Path]:
+def files_by_case(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their names without suffix."""
     cases = {}
     for path in sorted(folder.iterdir()):
         suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)

@@ -1,75 +1,209 @@
-"""``versemi train`` and ``versemi measure``: from labelled scans to a measured pack."""
+"""``versemi train`` and ``versemi measure``: from scans to a measured pack."""
 
 from __future__ import annotations
 
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from versemi.cli.options import Device, DeviceOption, output, progress_bar, result_table, say
 from versemi.errors import InputError
 
-DataOption = Annotated[
-    Path,
-    typer.Option(
-        "--data", metavar="DIR", help="Holds the folders of the data sets that the run names."
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="The run in YAML; by default that of the shipped pack."
-    ),
-]
+if TYPE_CHECKING:
+    from versemi.learning.configuration import RunSettings
+
+_SHIPPED = "base"
 
 
 def train(
-    data: DataOption,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Checkpoints, logs, and the pack.")
+        Path,
+        typer.Option("--out", metavar="DIR", help="Checkpoints, logs, pictures, and the pack."),
     ],
-    config: ConfigOption = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A data set with imagesTr, labelsTr and dataset.json; give it again for more."
+            " With --config or --protocol: the folder that holds the data sets they name.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="FILE|base",
+            help="The run in YAML; 'base' is the run of the pack that ships.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        Path | None,
+        typer.Option("--protocol", metavar="FILE", help="Train for a benchmark protocol."),
+    ] = None,
+    fraction: Annotated[
+        int, typer.Option("--fraction", help="Percent of the protocol's labels: 10 or 20.")
+    ] = 10,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", metavar="NAME", help="versemi, supervised, single, mean-teacher or cps."
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="PART",
+            help="Leave out a part of VerSemi: prompt, foreground, synthetic, consistency or"
+            " pseudo-labels; give it again for more.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of all chance.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run.")] = None,
     cache: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="DIR", help="Prepared scans; by default DIR/prepared."),
+        typer.Option("--cache", metavar="DIR", help="Prepared scans; by default OUT/prepared."),
     ] = None,
     device: DeviceOption = Device.auto,
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, help="Processes on this machine, a GPU each.")
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, help="Machines; start the command on each.")
+    ] = 1,
 ) -> None:
-    """Train a pack on labelled scans; a run that was stopped goes on where it was.
+    """Train a pack on labelled and unlabelled scans; a run that was stopped goes on where it was.
 
-    The result is OUT/pack, not yet measured: run **versemi measure** on it next.
+    A scan without a label map (in imagesTr, or in imagesUn) is learnt from without one, and every
+    scan is unlabelled for the prompts that its data set does not label. The result is OUT/pack,
+    not yet measured; the settings with every default are written to OUT/settings.yaml.
 
-    Example:
+    Examples:
 
-    - versemi train --data data --out runs/base
+    - versemi train --data my_livers --data my_atria --out runs/mine
+
+    - versemi train --config base --data data --out runs/base
+
+    - versemi train --protocol versemi4.json --fraction 10 --method cps --out runs/cps
     """
     _need_training_packages()
-    if not data.is_dir():
-        raise InputError(f"There is no folder {data}; give the one that holds the data sets.")
-    from versemi.learning.configuration import load_settings
+    runs, root = _runs(data or [], config, protocol, fraction, method, without or [], seed, steps)
     from versemi.learning.release import release
     from versemi.learning.run import train as run
 
-    settings = load_settings(config)
-    out.mkdir(parents=True, exist_ok=True)
-    network = run(
+    for name, settings in runs.items():
+        folder = out if len(runs) == 1 else out / name
+        network = run(
+            settings,
+            root,
+            folder,
+            cache=cache or out / "prepared",
+            accelerator={"cuda": "gpu"}.get(device.value, device.value),
+            devices=devices,
+            nodes=nodes,
+        )
+        pack = release(settings, network, root, folder / "pack")
+        say(f"Wrote the pack {pack.path}")
+
+
+def _runs(
+    data: list[Path],
+    config: str | None,
+    protocol: Path | None,
+    fraction: int,
+    method: str | None,
+    without: list[str],
+    seed: int | None,
+    steps: int | None,
+) -> tuple[dict[str, RunSettings], Path]:
+    """The runs that the options describe, and the folder that their data sets lie in."""
+    from dataclasses import replace
+
+    from versemi.learning.configuration import load_settings, settings_for_folders
+    from versemi.learning.protocol import Protocol, runs_of
+
+    if config and protocol:
+        raise InputError("Give --config or --protocol, not both.")
+    if protocol:
+        loaded = Protocol.load(protocol)
+        runs = runs_of(
+            loaded, fraction=fraction, method=method or "versemi", without=without, seed=seed or 0
+        )
+        root = _root(data) if data else loaded.folder
+    else:
+        if not data:
+            raise InputError("Say what to train on: --data DIR, once or more, or --protocol FILE.")
+        for folder in data:
+            if not folder.is_dir():
+                raise InputError(f"There is no folder {folder}; check the path.")
+        if config:
+            settings = load_settings(None if config == _SHIPPED else Path(config))
+            root = _root(data)
+        else:
+            base = load_settings()
+            base = replace(base, method=replace(base.method, without=()))
+            settings, root = settings_for_folders(data, base)
+        settings = _changed(settings, method, without, seed)
+        if settings.method.one_model_a_task:
+            raise InputError(
+                f"The method {settings.method.name} trains one model a task, which needs a "
+                "--protocol; choose versemi or supervised."
+            )
+        runs = {"all": settings}
+
+    def shortened(settings: RunSettings) -> RunSettings:
+        return replace(settings, steps=steps) if steps else settings
+
+    return {name: shortened(settings) for name, settings in runs.items()}, root
+
+
+def _changed(
+    settings: RunSettings, method: str | None, without: list[str], seed: int | None
+) -> RunSettings:
+    """The settings with what the command line says of method and seed."""
+    from dataclasses import asdict, replace
+
+    from versemi.learning.configuration import method_settings, network_settings
+
+    changes: dict[str, object] = asdict(settings.method)
+    if method:
+        changes["name"] = method
+    if without:
+        changes["without"] = without
+    chosen = method_settings(changes, "of this run")
+    prompts = {str(p) for source in settings.sources for p in source["labels"].values()}
+    described = {"backbone": settings.network.backbone, "features": settings.network.features}
+    return replace(
         settings,
-        data,
-        out,
-        cache=cache or out / "prepared",
-        accelerator={"cuda": "gpu"}.get(device.value, device.value),
+        method=chosen,
+        network=network_settings(prompts, chosen, described),
+        seed=settings.seed if seed is None else seed,
     )
-    pack = release(settings, network, data, out / "pack")
-    say(f"Wrote the pack {pack.path}")
+
+
+def _root(data: list[Path]) -> Path:
+    if len(data) != 1:
+        raise InputError(
+            f"There are {len(data)} folders; with --config or --protocol give the one that holds "
+            "the data sets they name."
+        )
+    return data[0]
 
 
 def measure(
     pack: Annotated[Path, typer.Argument(metavar="PACK", help="The pack's folder.")],
-    data: DataOption,
-    config: ConfigOption = None,
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Holds the data sets that the run names."),
+    ],
+    config: Annotated[
+        str,
+        typer.Option("--config", metavar="FILE|base", help="The run's settings, as for train."),
+    ] = _SHIPPED,
     device: DeviceOption = Device.auto,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every case here.")
@@ -86,7 +220,7 @@ def measure(
     from versemi.learning.release import measure as run
     from versemi.modelpack import ModelPack
 
-    settings = load_settings(config)
+    settings = load_settings(None if config == _SHIPPED else Path(config))
     loaded = ModelPack.load(pack)
     with progress_bar() as report:
         reports = run(loaded, settings, data, device=device.value, progress=report)
@@ -107,7 +241,8 @@ def _need_training_packages() -> None:
     Raises:
         InputError: a package is missing.
     """
-    missing = [name for name in ("lightning", "tensorboard", "yaml") if find_spec(name) is None]
+    wanted = ("lightning", "tensorboard", "yaml", "matplotlib")
+    missing = [name for name in wanted if find_spec(name) is None]
     if missing:
         raise InputError(
             f"Training needs {', '.join(missing)}; install the extra: pip install 'versemi[train]'."

@@ -1,10 +1,9 @@
-"""A training run described in YAML: which scans, which prompts, how long."""
+"""A training run described in YAML: which scans, which prompts, which method, how long."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,54 @@ from typing import Any
 import yaml
 
 from versemi.errors import InputError
-from versemi.learning.augmentation import GeometryRange
-from versemi.learning.cache import cached_case
-from versemi.learning.data import Source
+from versemi.learning.folders import DataFolder
+from versemi.learning.methods import METHODS, PARTS, MethodSettings
 from versemi.network import NetworkSettings
 from versemi.preprocessing import DEFAULT_GROUPS
-from versemi.tasks import FOREGROUND, get_task
+from versemi.tasks import FOREGROUND, TASKS, Task, get_task
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """A whole run; see ``base.yaml`` for the meaning of each value."""
+    """A whole run; ``base.yaml`` explains each value."""
 
     seed: int
     steps: int
+    samples: int
     rate: float
     average: float
-    mix: float
+    method: MethodSettings
     network: NetworkSettings
     sources: tuple[Mapping[str, Any], ...]
     pack: Mapping[str, Any]
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Every prompt that a source covers, *foreground* last."""
+        """Every prompt of the network, *foreground* last if it has it."""
         return self.network.prompts
+
+    def described(self) -> dict[str, Any]:
+        """Plain data, every default written out; `load_settings` reads it again."""
+        return {
+            "seed": self.seed,
+            "steps": self.steps,
+            "samples": self.samples,
+            "rate": self.rate,
+            "average": self.average,
+            "method": {**asdict(self.method), "without": list(self.method.without)},
+            "network": {
+                "backbone": self.network.backbone,
+                "features": self.network.features,
+            },
+            "sources": [_plain(source) for source in self.sources],
+            "pack": _plain(self.pack),
+        }
+
+
+def shipped(name: str) -> Mapping[str, Any]:
+    """Read settings that come with the package, such as ``base.yaml``."""
+    text = resources.files("versemi.learning").joinpath(name).read_text("utf-8")
+    return dict(yaml.safe_load(text))
 
 
 def load_settings(path: Path | None = None) -> RunSettings:
@@ -45,109 +67,165 @@ def load_settings(path: Path | None = None) -> RunSettings:
     Raises:
         InputError: the file cannot be read, or a value is missing or wrong.
     """
-    name = str(path) if path else "base.yaml"
+    if path is None:
+        return settings_from(shipped("base.yaml"), "base.yaml")
     try:
-        text = (
-            path.read_text(encoding="utf-8")
-            if path
-            else resources.files("versemi.learning").joinpath("base.yaml").read_text("utf-8")
-        )
-        data = yaml.safe_load(text)
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"The run settings {path} cannot be read: {error}.") from None
+    return settings_from(data, str(path))
+
+
+def settings_from(data: Any, name: str) -> RunSettings:
+    """Read settings from plain data.
+
+    Args:
+        data: what a YAML file holds.
+        name: how messages call it.
+
+    Raises:
+        InputError: a value is missing or wrong.
+    """
+    try:
         found = {get_task(p).id for source in data["sources"] for p in source["labels"].values()}
-        ordered = sorted(found, key=lambda p: get_task(p).label)
+        method = method_settings(data.get("method", {}), name)
         return RunSettings(
             seed=int(data["seed"]),
             steps=int(data["steps"]),
+            samples=int(data["samples"]),
             rate=float(data["rate"]),
             average=float(data["average"]),
-            mix=float(data["mix"]),
-            network=NetworkSettings(
-                prompts=(*ordered, FOREGROUND),
-                backbone=str(data["network"]["backbone"]),
-                features=int(data["network"]["features"]),
-            ),
+            method=method,
+            network=network_settings(found, method, data["network"]),
             sources=tuple(data["sources"]),
             pack=dict(data["pack"]),
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The run settings {name} cannot be used: {error!r}.") from None
 
 
-def measuring_cases(source: Mapping[str, Any], data: Path) -> list[str]:
-    """Names of the source's cases that are kept for measuring and never trained on."""
-    rule = source.get("measure", [])
-    if isinstance(rule, list):
-        return [str(name) for name in rule]
-    if "last" in rule:
-        return _order(data / source["folder"])[-int(rule["last"]) :]
-    protocol = json.loads((data / rule["protocol"]).read_text(encoding="utf-8"))
-    return [str(name) for name in protocol["tasks"][rule["task"]]["devtest"]]
-
-
-def training_cases(source: Mapping[str, Any], data: Path) -> list[str]:
-    """Names of the source's cases that are trained on, in the order of the data set."""
-    held = set(measuring_cases(source, data))
-    return [name for name in _order(data / source["folder"]) if name not in held]
-
-
-def build_sources(settings: RunSettings, data: Path, cache: Path) -> list[Source]:
-    """Prepare every training scan and describe the sources of the run.
-
-    Args:
-        settings: the run.
-        data: folder that holds the data sets' folders.
-        cache: folder for prepared scans.
+def method_settings(data: Mapping[str, Any], name: str) -> MethodSettings:
+    """Read the part ``method`` of settings.
 
     Raises:
-        InputError: a folder or a label is missing.
+        InputError: a name is not known.
     """
-    sources = []
-    for entry in settings.sources:
-        sources.append(_source(entry, data, cache, 1.0, float(entry["weight"])))
-        if entry.get("coarse_weight"):
-            factor = DEFAULT_GROUPS[entry["group"]].coarse
-            sources.append(_source(entry, data, cache, factor, float(entry["coarse_weight"])))
-    return sources
+    known = {field.name for field in fields(MethodSettings)}
+    for key in data:
+        if key not in known:
+            raise InputError(
+                f"The run settings {name} have the unknown value method.{key}; there are "
+                f"{', '.join(sorted(known))}."
+            )
+    settings = MethodSettings(**{**data, "without": tuple(data.get("without", ()))})
+    if settings.name not in METHODS:
+        raise InputError(
+            f"There is no method '{settings.name}'; choose one of {', '.join(METHODS)}."
+        )
+    for part in settings.without:
+        if part not in PARTS:
+            raise InputError(
+                f"There is no part '{part}' to leave out; the parts are {', '.join(PARTS)}."
+            )
+    return settings
 
 
-def _source(
-    entry: Mapping[str, Any], data: Path, cache: Path, scale: float, weight: float
-) -> Source:
-    folder = data / entry["folder"]
-    group = DEFAULT_GROUPS[entry["group"]]
-    names = training_cases(entry, data)
-    if not names:
-        raise InputError(f"No case of {folder} is left to train on; add labelled cases.")
-    values = {int(v): get_task(p).label for v, p in entry["labels"].items()}
-    cases = []
-    for name in names:
-        image = folder / "imagesTr" / f"{name}.nii.gz"
-        label = folder / "labelsTr" / f"{name}.nii.gz"
-        for path in (image, label):
-            if not path.is_file():
-                raise InputError(f"{path} is missing although dataset.json names {name}.")
-        cases.append(cached_case(image, label, values, group, scale, cache))
-    z, y, x = (float(s) * scale for s in reversed(group.spacing))
-    flips = entry.get("flips", (0.0, 0.0, 0.0))
-    return Source(
-        name=entry["name"] if scale == 1.0 else f"{entry['name']}_coarse",
-        modality=get_task(next(iter(entry["labels"].values()))).modality,
-        prompts=tuple(entry["labels"].values()),
-        cases=tuple(cases),
-        spacing=(z, y, x),
-        crop=tuple(entry["crop"]),
-        batch=int(entry.get("batch", 1)),
-        weight=weight,
-        overhang=float(entry.get("overhang", 0.125)),
-        geometry=GeometryRange(flips=tuple(float(f) for f in flips)),  # type: ignore[arg-type]
+def network_settings(
+    prompts: set[str], method: MethodSettings, data: Mapping[str, Any]
+) -> NetworkSettings:
+    """The network for some prompts, in the registry's order, *foreground* last where it is used."""
+    ordered = sorted(prompts, key=lambda p: get_task(p).label)
+    foreground = (FOREGROUND,) if method.has("foreground") else ()
+    return NetworkSettings(
+        prompts=(*ordered, *foreground),
+        backbone=str(data["backbone"]),
+        features=int(data["features"]),
     )
 
 
-def _order(folder: Path) -> list[str]:
-    try:
-        described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'dataset.json'} cannot be read: {error}.") from None
-    if "order" in described:
-        return [str(name) for name in described["order"]]
-    return sorted(p.name.removesuffix(".nii.gz") for p in (folder / "labelsTr").glob("*.nii.gz"))
+def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> tuple[RunSettings, Path]:
+    """A run on a user's own data sets, each labelled as its ``dataset.json`` says.
+
+    Everything else is as in `base`: weights of the objective, rate, length.
+
+    Args:
+        folders: data sets in the Decathlon or nnU-Net layout.
+        base: settings to start from.
+
+    Returns:
+        The settings, and the folder to which their paths are relative.
+
+    Raises:
+        InputError: a folder cannot be used, has no label, or names a structure that is no prompt.
+    """
+    sources = []
+    for number, path in enumerate(folders):
+        opened = DataFolder.open(path)
+        if not opened.table:
+            raise InputError(
+                f"{path} has no table of labels; say in {path / 'dataset.json'} under 'labels' "
+                "what each label value is."
+            )
+        tasks = {value: prompt_named(name, path) for value, name in opened.table.items()}
+        groups = {task.group for task in tasks.values()}
+        if len(groups) > 1:
+            raise InputError(
+                f"{path} mixes prompts of {', '.join(sorted(groups))}; make one data set of each."
+            )
+        group = groups.pop()
+        window = DEFAULT_GROUPS[group].window
+        sources.append(
+            {
+                "name": f"{path.resolve().name}" if len(folders) == 1 else f"{number}-{path.name}",
+                "folder": str(path.resolve()),
+                "group": group,
+                "labels": {value: task.id for value, task in tasks.items()},
+                "crop": list(window),
+                "weight": 1.0,
+                "coarse_weight": 0.25 if DEFAULT_GROUPS[group].coarse else 0.0,
+            }
+        )
+    prompts = {p for source in sources for p in source["labels"].values()}  # type: ignore[attr-defined]
+    named = [source["name"] for source in sources]
+    network = network_settings(
+        prompts, base.method, {"backbone": base.network.backbone, "features": base.network.features}
+    )
+    pack = {
+        "name": "-".join(str(name) for name in named),
+        "version": "1.0.0",
+        "search": {"prompts_of": [s["name"] for s in sources if s["coarse_weight"]]},
+        "keep_all": sorted(prompts),
+        "min_ml": 0.0,
+    }
+    return replace(base, sources=tuple(sources), network=network, pack=pack), Path()
+
+
+def prompt_named(name: str, path: Path) -> Task:
+    """The prompt that a data set calls `name`, whatever the order and spelling of its words.
+
+    Raises:
+        InputError: there is none.
+    """
+    words = _words(name)
+    for task in TASKS.values():
+        if task.id != FOREGROUND and words in (_words(task.id), _words(task.name)):
+            return task
+    known = ", ".join(t for t in TASKS if t != FOREGROUND)
+    raise InputError(
+        f"{path / 'dataset.json'} has the label '{name}', which is no task prompt; use the names "
+        f"of prompts there ({known})."
+    )
+
+
+def _words(name: str) -> frozenset[str]:
+    lowered = name.lower().replace("_", " ").replace("-", " ").replace("tumor", "tumour")
+    return frozenset(lowered.split())
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences as dicts and lists, for YAML and JSON."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

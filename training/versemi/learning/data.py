@@ -1,8 +1,8 @@
-"""What a training step sees, as a function of (seed, step) alone.
+"""What training sees, as a function of (seed, number) alone.
 
-A step trains on two micro-batches of two different sources, each in its own crop shape. A step's
-content depends on nothing but the seed and its number, so a resumed run and a run over several
-processes follow the same course.
+A step of the optimiser trains on a few samples, each of one source (a data set at one spacing).
+Sample i belongs to step ``i // samples``; its content, CutMix partner included, depends on
+nothing but the seed and i. A resumed run and a run over several processes follow the same course.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -40,21 +41,26 @@ class Source:
     Attributes:
         name: for logs.
         modality: ``"CT"`` or ``"MR"``.
+        group: prompt group of the scans.
         prompts: identifiers that every label of the source covers; all others are unknown there.
-        cases: prepared scans.
+        cases: prepared scans with labels.
+        unlabelled: prepared scans to learn from without labels. One that has labels here is
+            unlabelled for the prompts that they do not cover.
         spacing: mm, ``(z, y, x)``.
         crop: voxels, ``(z, y, x)``.
         batch: crops in a micro-batch.
         weight: how often the source is drawn, relative to the others.
         overhang: how far a crop may hang over the scan's border, as a share of the crop.
-        centred: share of crops that are centred near a voxel of a random covered prompt.
+        centred: share of labelled crops that are centred near a voxel of a random covered prompt.
         geometry: augmentation of this source.
     """
 
     name: str
     modality: str
+    group: str
     prompts: tuple[str, ...]
     cases: tuple[CachedCase, ...]
+    unlabelled: tuple[CachedCase, ...]
     spacing: tuple[float, float, float]
     crop: tuple[int, int, int]
     batch: int = 1
@@ -71,12 +77,14 @@ class MicroBatch:
     Attributes:
         image: float32 ``(B, 1, D, H, W)`` in [-1, 1].
         labels: label values and which prompts are known where, one per crop.
-        prompts: what each crop is asked, *foreground* first.
+        names: the scans that the crops came from, for messages.
+        prompts: what each crop is asked.
         runs: the voxels that the heads read, as numbers of runs of ``RUN`` consecutive voxels.
     """
 
     image: Tensor
     labels: list[MixedLabels]
+    names: list[str]
     prompts: list[list[str]] = field(default_factory=list)
     runs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
@@ -85,71 +93,155 @@ class MicroBatch:
         return MicroBatch(
             self.image.to(device),
             [labels.to(device) for labels in self.labels],
+            self.names,
             self.prompts,
             self.runs.to(device),
         )
 
 
-class StepDataset(Dataset[list[MicroBatch]]):
-    """Item i is the data of training step i.
+@dataclass
+class Unlabelled:
+    """Crops to learn from without labels, in three versions of one geometry.
 
-    Args:
-        sources: at least two; drawn by weight, never the same twice in a step.
-        steps: length of the run.
-        seed: of all chance.
-        mix: probability that the first micro-batch is CutMixed with the second, which makes it
-            the synthetic task of the paper (section III-B); 0 switches it off.
+    Attributes:
+        weak: as the scan is, float32 ``(B, 1, D, H, W)``; what a teacher looks at.
+        strong: with augmented intensities; part 0 of its labels.
+        mixed: `strong` with a box of a labelled crop, which is part 1.
     """
 
-    def __init__(self, sources: Sequence[Source], *, steps: int, seed: int, mix: float) -> None:
+    weak: Tensor
+    strong: MicroBatch
+    mixed: MicroBatch
+
+    def to(self, device: torch.device) -> Unlabelled:
+        """The same on another device."""
+        return Unlabelled(self.weak.to(device), self.strong.to(device), self.mixed.to(device))
+
+
+@dataclass
+class Sample:
+    """One source's share of a step: labelled crops and, where the run wants them, unlabelled."""
+
+    number: int
+    source: str
+    labelled: MicroBatch
+    unlabelled: Unlabelled | None = None
+
+    def to(self, device: torch.device) -> Sample:
+        """The same on another device."""
+        unlabelled = self.unlabelled.to(device) if self.unlabelled else None
+        return Sample(self.number, self.source, self.labelled.to(device), unlabelled)
+
+
+class SampleDataset(Dataset[Sample]):
+    """Item i is sample i.
+
+    Args:
+        sources: drawn by weight; the samples of one step come from different ones where there
+            are enough.
+        prompts: every prompt that the network has.
+        steps: length of the run.
+        samples: per step.
+        seed: of all chance.
+        synthetic: share of labelled micro-batches that are CutMixed with labelled crops of the
+            step's next source, which makes them the synthetic task.
+        unlabelled: whether samples bring unlabelled crops.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        prompts: Sequence[str],
+        *,
+        steps: int,
+        samples: int,
+        seed: int,
+        synthetic: float,
+        unlabelled: bool,
+    ) -> None:
         self.sources = list(sources)
         self.steps = steps
+        self.samples = samples
         self.seed = seed
-        self.mix = mix
+        self.synthetic = synthetic
+        self.unlabelled = unlabelled
+        self._foreground = [FOREGROUND] if FOREGROUND in prompts else []
+        self._of_group = {
+            source.group: [p for p in prompts if TASKS[p].group == source.group]
+            for source in self.sources
+        }
         self._places = {source.name: _label_places(source) for source in self.sources}
-        self._prompts = sorted({p for source in self.sources for p in source.prompts})
         self._intensity = {m: intensity_augmentation(m) for m in ("CT", "MR")}
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.samples
 
-    def __getitem__(self, step: int) -> list[MicroBatch]:
-        rng = np.random.default_rng([self.seed, step])
+    def __getitem__(self, number: int) -> Sample:
+        step, place = divmod(number, self.samples)
+        chosen = self._chosen(step)
+        source = chosen[place]
+        partner = chosen[(place + 1) % len(chosen)]
+        rng = np.random.default_rng([self.seed, step, place + 1])
+        labelled = self._labelled(rng, source)
+        unlabelled = None
+        if self.unlabelled and source.unlabelled:
+            unlabelled = self._unlabelled(rng, source, labelled, partner)
+        if rng.random() < self.synthetic:
+            labelled = _mixed(rng, labelled, self._labelled(rng, partner))
+        labelled.prompts = [self._asked(rng, source, labels) for labels in labelled.labels]
+        labelled.runs = _runs(rng, labelled.image.shape, _HEAD_VOXELS)
+        return Sample(number, source.name, labelled, unlabelled)
+
+    def _chosen(self, step: int) -> list[Source]:
+        """The sources of a step's samples."""
+        rng = np.random.default_rng([self.seed, step, 0])
         weights = np.array([source.weight for source in self.sources])
-        chosen = rng.choice(
-            len(self.sources), size=min(2, len(weights)), replace=False, p=weights / weights.sum()
+        enough = self.samples <= len(weights)
+        numbers = rng.choice(
+            len(weights), size=self.samples, replace=not enough, p=weights / weights.sum()
         )
-        batches = [self._draw(rng, self.sources[i]) for i in chosen]
-        if len(batches) == 2 and rng.random() < self.mix:
-            batches[0] = _mixed(rng, batches[0], batches[1])
-        for batch in batches:
-            batch.prompts = [self._asked(rng, labels) for labels in batch.labels]
-            batch.runs = _runs(rng, batch.image.shape)
-        return batches
+        return [self.sources[i] for i in numbers]
 
-    def _draw(self, rng: np.random.Generator, source: Source) -> MicroBatch:
-        crops = [self._crop(rng, source) for _ in range(source.batch)]
+    def _labelled(self, rng: np.random.Generator, source: Source) -> MicroBatch:
+        crops, names = [], []
+        for _ in range(source.batch):
+            number = int(rng.integers(len(source.cases)))
+            case = source.cases[number]
+            image, labels = _crop(rng, source, case, self._places[source.name][number])
+            crops.append((_augmented(rng, image, self._intensity[source.modality]), labels))
+            names.append(case.name)
         return MicroBatch(
             torch.stack([image for image, _ in crops])[:, None],
             [MixedLabels.plain(labels, source.prompts) for _, labels in crops],
+            names,
         )
 
-    def _crop(self, rng: np.random.Generator, source: Source) -> tuple[Tensor, Tensor]:
-        number = int(rng.integers(len(source.cases)))
-        case = source.cases[number]
-        image = case.image
-        centre = _centre(rng, source, image.shape, self._places[source.name][number])
-        matrix, swapped = random_affine(rng, source.geometry, np.array(source.spacing))
-        crop, labels = cut(image, case.labels, centre, matrix, source.crop)
-        if swapped:
-            labels = swap_sides(labels)
+    def _unlabelled(
+        self, rng: np.random.Generator, source: Source, own: MicroBatch, partner: Source
+    ) -> Unlabelled:
+        crops, labels, names = [], [], []
+        for _ in range(source.batch):
+            case = source.unlabelled[int(rng.integers(len(source.unlabelled)))]
+            crop, truth = _crop(rng, source, case, {})
+            crops.append(crop)
+            labels.append(MixedLabels.plain(truth, source.prompts if case.labelled else ()))
+            names.append(case.name)
+        weak = torch.stack(crops)[:, None]
         augment = self._intensity[source.modality]
-        augment.set_random_state(int(rng.integers(2**31)))
-        changed = torch.as_tensor(augment(crop[None]))[0].clamp(-1.0, 1.0)
-        return changed.as_subclass(Tensor), labels
+        strong = MicroBatch(
+            torch.stack([_augmented(rng, crop, augment) for crop in crops])[:, None], labels, names
+        )
+        other = own if rng.random() < 0.5 else self._labelled(rng, partner)
+        mixed = _mixed(rng, strong, other)
+        asked = [*self._foreground, *self._of_group[source.group]]
+        runs = _runs(rng, weak.shape, _HEAD_VOXELS // 2)
+        for batch in (strong, mixed):
+            batch.prompts = [asked] * source.batch
+            batch.runs = runs
+        return Unlabelled(weak, strong, mixed)
 
-    def _asked(self, rng: np.random.Generator, labels: MixedLabels) -> list[str]:
-        """Choose what a crop is asked: mostly what it shows.
+    def _asked(self, rng: np.random.Generator, source: Source, labels: MixedLabels) -> list[str]:
+        """Choose what a labelled crop is asked: mostly what it shows.
 
         Were prompts drawn at random, most would be absent from the crop, and the rare ones would
         learn to answer nothing. One absent prompt, and now and then one that only its neighbours'
@@ -157,22 +249,39 @@ class StepDataset(Dataset[list[MicroBatch]]):
         """
         present = sorted(labels.present())
         absent = sorted(labels.prompts - set(present))
-        groups = {TASKS[prompt].group for prompt in labels.prompts}
-        others = [
-            prompt
-            for prompt in self._prompts
-            if TASKS[prompt].group in groups and prompt not in labels.prompts
-        ]
+        others = sorted(set(self._of_group[source.group]) - labels.prompts)
         asked = [str(p) for p in rng.permutation(present)[:_PRESENT]]
         if absent:
             asked.append(str(rng.choice(absent)))
         if others and rng.random() < 0.3:
             asked.append(str(rng.choice(others)))
-        return [FOREGROUND, *asked]
+        return [*self._foreground, *asked]
+
+
+def _crop(
+    rng: np.random.Generator,
+    source: Source,
+    case: CachedCase,
+    places: dict[int, np.ndarray],
+) -> tuple[Tensor, Tensor]:
+    """Cut a crop with random geometry: image and labels, all background for a scan without."""
+    image = case.image
+    labels = case.labels if case.labelled else np.zeros(image.shape, dtype=np.uint8)
+    centre = _centre(rng, source, image.shape, places)
+    matrix, swapped = random_affine(rng, source.geometry, np.array(source.spacing))
+    crop, truth = cut(image, labels, centre, matrix, source.crop)
+    return crop, swap_sides(truth) if swapped else truth
+
+
+def _augmented(rng: np.random.Generator, image: Tensor, augment: Compose) -> Tensor:
+    """Change a crop's intensities, ``(z, y, x)``."""
+    augment.set_random_state(int(rng.integers(2**31)))
+    changed = torch.as_tensor(augment(image[None].clone()))[0].clamp(-1.0, 1.0)
+    return changed.as_subclass(Tensor)
 
 
 def _label_places(source: Source) -> list[dict[int, np.ndarray]]:
-    """For each case, some voxel coordinates ``(n, 3)`` of every covered label that it has."""
+    """For each labelled case, some voxel coordinates ``(n, 3)`` of every covered label in it."""
     wanted = {TASKS[prompt].label for prompt in source.prompts}
     places = []
     for case in source.cases:
@@ -206,20 +315,21 @@ def _centre(
 
 def _mixed(rng: np.random.Generator, base: MicroBatch, other: MicroBatch) -> MicroBatch:
     """CutMix every crop of `base` with a random crop of `other`."""
-    images, labels = [], []
-    for image, truth in zip(base.image[:, 0], base.labels, strict=True):
+    images, labels, names = [], [], []
+    for image, truth, name in zip(base.image[:, 0], base.labels, base.names, strict=True):
         partner = int(rng.integers(len(other.labels)))
         here, there = random_box(rng, image.shape, other.image.shape[2:])
         image = image.clone()
         image[here] = other.image[partner, 0][there]
         images.append(image)
         labels.append(truth.with_box(here, other.labels[partner], there))
-    return MicroBatch(torch.stack(images)[:, None], labels)
+        names.append(f"{name} with {other.names[partner]}")
+    return MicroBatch(torch.stack(images)[:, None], labels, names)
 
 
-def _runs(rng: np.random.Generator, shape: torch.Size) -> Tensor:
+def _runs(rng: np.random.Generator, shape: torch.Size, voxels: int) -> Tensor:
     """Choose runs of consecutive voxels, all of them where the micro-batch is small."""
     total = int(np.prod(shape[2:])) // RUN
-    wanted = max(1, min(total, _HEAD_VOXELS // (RUN * shape[0])))
+    wanted = max(1, min(total, voxels // (RUN * shape[0])))
     chosen = np.sort(rng.permutation(total)[:wanted])
     return torch.from_numpy(chosen)

@@ -1,8 +1,9 @@
-"""CutMix of two labelled crops: the synthetic task of VerSemi.
+"""CutMix of two crops, and what is known about the result.
 
-arXiv 2311.11686, section III-B: a random box of one labelled image replaces a part of another,
-usually of a different task; the labels are mixed the same way. *foreground* is supervised on the
-whole; every other prompt only where its own data set's labels hold.
+VerSemi, arXiv 2311.11686, section III-B: a random box of one labelled image replaces a part of
+another, usually of a different task; the labels are mixed the same way. *foreground* is
+supervised on the whole; every other prompt only where its own data set's labels hold. Section
+III-C mixes an unlabelled image with a labelled one in the same way: its part covers no prompt.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class MixedLabels:
 
     Absence of a label is not evidence of absence: where a data set's labels do not cover a
     prompt, its background says nothing about that prompt. A voxel that is labelled as another
-    structure does say that it is not this one.
+    structure does say that it is not this one. An unlabelled scan covers nothing.
 
     Attributes:
         values: label values of the registry, uint8 ``(D, H, W)``.
@@ -72,7 +73,9 @@ class MixedLabels:
             Target in {0, 1} and whether it is known, both bool ``(D, H, W)``.
         """
         if prompt == FOREGROUND:
-            return self.values > 0, torch.ones_like(self.values, dtype=torch.bool)
+            truth = self.values > 0
+            known = torch.tensor([bool(covered) for covered in self.covered], device=truth.device)
+            return truth, known[self.part.long()]
         truth = self.values == TASKS[prompt].label
         known = torch.tensor([prompt in covered for covered in self.covered], device=truth.device)
         return truth, known[self.part.long()] | (self.values > 0)

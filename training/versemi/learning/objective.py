@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,36 +19,140 @@ from torch import Tensor
 from versemi.learning.data import RUN, MicroBatch
 from versemi.learning.mixing import MixedLabels
 from versemi.network import PromptedNetwork
-from versemi.tasks import TASKS
+from versemi.tasks import FOREGROUND, TASKS
 
 _SMOOTH = 1.0
 
 
-def prompt_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Dice plus cross-entropy of one crop under several prompts.
 
-    Dice loss is ``1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`` (Milletari et al., V-Net, 3DV
-    2016), counted only for prompts with a positive target.
+    Dice loss is ``1 - (2 sum(w p t) + 1) / (sum(w p) + sum(w t) + 1)`` (Milletari et al., V-Net,
+    3DV 2016), counted only for prompts with a positive target; cross-entropy is averaged with the
+    weights w.
 
     Args:
         logits: ``(K, N)``.
         target: bool ``(K, N)``.
-        known: bool ``(K, N)``, voxels that count.
+        weight: ``(K, N)``, 0 for voxels that do not count.
 
     Returns:
         Loss of each prompt, ``(K,)``.
     """
     logits = logits.float()
-    truth = (target & known).float()
-    weight = known.float()
+    weight = weight.float()
+    truth = target.float()
     counted = weight.sum(dim=1).clamp(min=1.0)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     entropy = (entropy * weight).sum(dim=1) / counted
-    probability = torch.sigmoid(logits) * weight
+    truth = truth * weight
+    probability = torch.sigmoid(logits)
     overlap = 2 * (probability * truth).sum(dim=1) + _SMOOTH
-    size = probability.sum(dim=1) + truth.sum(dim=1) + _SMOOTH
+    size = (probability * weight).sum(dim=1) + truth.sum(dim=1) + _SMOOTH
     present = truth.sum(dim=1) > 0
     return entropy + torch.where(present, 1 - overlap / size, torch.zeros_like(size))
+
+
+def over_prompts(losses: Tensor) -> Tensor:
+    """Join the losses of K prompts, ``(K,)``, into one: their sum over the square root of K.
+
+    Under a mean, ten organs together weigh as much as *foreground* alone, and the features never
+    learn to tell them apart; under a sum they drown the tasks of one prompt.
+    """
+    return losses.sum() / math.sqrt(max(1, losses.numel()))
+
+
+@dataclass
+class Encoded:
+    """One crop after the backbone, at the voxels that the heads read.
+
+    Attributes:
+        network: what encoded it.
+        features: ``(1, F, N)``.
+        pooled: bottleneck, ``(1, C)``.
+    """
+
+    network: PromptedNetwork
+    features: Tensor
+    pooled: Tensor
+
+    def logits(self, prompts: Sequence[str]) -> Tensor:
+        """Logits ``(K, N)`` under some prompts."""
+        names = self.network.prompts
+        index = torch.tensor([names.index(p) for p in prompts], device=self.features.device)
+        parameters = self.network.head_parameters(self.pooled, index)
+        return self.network.apply_heads(self.features, parameters)[0]
+
+
+def encode(network: PromptedNetwork, image: Tensor, runs: Tensor) -> list[Encoded]:
+    """One backbone pass for all crops ``(B, 1, D, H, W)`` and all their prompts."""
+    features, pooled = network.encode(image)
+    features = at_runs(features.flatten(2), runs)
+    return [Encoded(network, features[i : i + 1], pooled[i : i + 1]) for i in range(len(image))]
+
+
+@dataclass
+class Answer:
+    """One crop's answer, and what its labels know about it.
+
+    Attributes:
+        logits: ``(K, N)``.
+        target: bool ``(K, N)``.
+        known: bool ``(K, N)``.
+    """
+
+    logits: Tensor
+    target: Tensor
+    known: Tensor
+
+
+def supervised_losses(
+    crops: Sequence[Encoded], batch: MicroBatch
+) -> tuple[dict[str, Tensor], list[Answer]]:
+    """Loss of one micro-batch where its labels hold.
+
+    Args:
+        crops: the micro-batch after the backbone.
+        batch: its labels, prompts and voxels.
+
+    Returns:
+        ``prompts`` and, if the network has it, ``foreground``: scalars, :func:`prompt_loss`
+        averaged over crops and for ``prompts`` joined by :func:`over_prompts`. Then each crop's
+        answer under its prompts.
+    """
+    prompts, foreground, answers = [], [], []
+    for crop, labels, asked in zip(crops, batch.labels, batch.prompts, strict=True):
+        logits = crop.logits(asked)
+        target, known = targets_at_runs(labels, asked, batch.runs)
+        first = asked[0] == FOREGROUND
+        if first:
+            known[0] &= ~_claimed(crop, labels, batch.runs)
+        losses = prompt_loss(logits, target & known, known)
+        if first:
+            foreground.append(losses[0])
+        prompts.append(over_prompts(losses[1:] if first else losses))
+        answers.append(Answer(logits, target, known))
+    found = {"prompts": torch.stack(prompts).mean()}
+    if foreground:
+        found["foreground"] = torch.stack(foreground).mean()
+    return found, answers
+
+
+def targets_at_runs(
+    labels: MixedLabels, prompts: Sequence[str], runs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Targets and whether they are known, both bool ``(K, N)``, at the voxels that heads read."""
+    targets, knowns = zip(*(labels.target(prompt) for prompt in prompts), strict=True)
+    return (
+        at_runs(torch.stack(targets).flatten(1), runs),
+        at_runs(torch.stack(knowns).flatten(1), runs),
+    )
+
+
+def at_runs(values: Tensor, runs: Tensor) -> Tensor:
+    """Pick runs of voxels: ``(..., N)`` to ``(..., R * RUN)``."""
+    whole = values.shape[-1] // RUN * RUN
+    return values[..., :whole].unflatten(-1, (-1, RUN))[..., runs, :].flatten(-2)
 
 
 def doubtful_prompts(labels: MixedLabels) -> list[str]:
@@ -63,51 +168,19 @@ def doubtful_prompts(labels: MixedLabels) -> list[str]:
     return sorted(found)
 
 
-def supervised_loss(network: PromptedNetwork, batch: MicroBatch) -> dict[str, Tensor]:
-    """Loss of one micro-batch after one backbone pass.
-
-    Args:
-        network: the network in training.
-        batch: crops, their labels, their prompts and the voxels to read.
-
-    Returns:
-        ``prompts`` and ``foreground``, scalars: :func:`prompt_loss` averaged over crops, and for
-        ``prompts`` summed over the K asked ones and divided by the square root of K.
-    """
-    features, pooled = network.encode(batch.image)
-    features = _at_runs(features.flatten(2), batch.runs)
-    prompts: list[Tensor] = []
-    foreground: list[Tensor] = []
-    for i, (labels, asked) in enumerate(zip(batch.labels, batch.prompts, strict=True)):
-        logits = _logits(network, features[i : i + 1], pooled[i : i + 1], asked)
-        targets, knowns = zip(*(labels.target(prompt) for prompt in asked), strict=True)
-        target = _at_runs(torch.stack(targets).flatten(1), batch.runs)
-        known = _at_runs(torch.stack(knowns).flatten(1), batch.runs)
-        known[0] &= ~_claimed(network, features[i : i + 1], pooled[i : i + 1], labels, batch.runs)
-        losses = prompt_loss(logits, target, known)
-        foreground.append(losses[0])
-        # Under a mean, ten organs together weigh as much as foreground alone, and the features
-        # never learn to tell them apart; under a sum they drown the tasks of one prompt.
-        prompts.append(losses[1:].sum() / math.sqrt(len(asked) - 1))
-    return {"prompts": torch.stack(prompts).mean(), "foreground": torch.stack(foreground).mean()}
-
-
 @torch.no_grad()
-def _claimed(
-    network: PromptedNetwork, features: Tensor, pooled: Tensor, labels: MixedLabels, runs: Tensor
-) -> Tensor:
+def _claimed(crop: Encoded, labels: MixedLabels, runs: Tensor) -> Tensor:
     """Unlabelled voxels that a prompt which their data set does not cover takes for its own.
 
     Returns:
         bool ``(N,)``.
     """
-    part = _at_runs(labels.part.flatten()[None], runs)[0].long()
+    part = at_runs(labels.part.flatten()[None], runs)[0].long()
     claimed = torch.zeros_like(part, dtype=torch.bool)
-    asked = [p for p in doubtful_prompts(labels) if p in network.prompts]
+    asked = [p for p in doubtful_prompts(labels) if p in crop.network.prompts]
     if not asked:
         return claimed
-    positive = _logits(network, features, pooled, asked) > 0
-    for prompt, voxels in zip(asked, positive, strict=True):
+    for prompt, voxels in zip(asked, crop.logits(asked) > 0, strict=True):
         uncovered = torch.tensor(
             [
                 prompt not in covered and TASKS[prompt].group in {TASKS[p].group for p in covered}
@@ -116,19 +189,5 @@ def _claimed(
             device=part.device,
         )
         claimed |= voxels & uncovered[part]
-    unlabelled = _at_runs(labels.values.flatten()[None], runs)[0] == 0
+    unlabelled = at_runs(labels.values.flatten()[None], runs)[0] == 0
     return claimed & unlabelled
-
-
-def _logits(
-    network: PromptedNetwork, features: Tensor, pooled: Tensor, asked: Sequence[str]
-) -> Tensor:
-    """Logits ``(K, N)`` of one crop's voxels under the asked prompts."""
-    index = torch.tensor([network.prompts.index(p) for p in asked], device=features.device)
-    return network.apply_heads(features, network.head_parameters(pooled, index))[0]
-
-
-def _at_runs(values: Tensor, runs: Tensor) -> Tensor:
-    """Pick runs of voxels: ``(..., N)`` to ``(..., R * RUN)``."""
-    whole = values.shape[-1] // RUN * RUN
-    return values[..., :whole].unflatten(-1, (-1, RUN))[..., runs, :].flatten(-2)

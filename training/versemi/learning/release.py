@@ -11,7 +11,8 @@ from typing import Any
 
 from versemi.evaluation import RULE, evaluate, find_cases
 from versemi.inference import Segmenter
-from versemi.learning.configuration import RunSettings, measuring_cases, training_cases
+from versemi.learning.configuration import RunSettings
+from versemi.learning.sources import case_lists
 from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import DEFAULT_GROUPS
@@ -56,7 +57,8 @@ def release(settings: RunSettings, network: PromptedNetwork, data: Path, folder:
             "finished": datetime.date.today().isoformat(),
             "steps": settings.steps,
             "seed": settings.seed,
-            "cases": {s["name"]: len(training_cases(s, data)) for s in settings.sources},
+            "cases": {s["name"]: len(case_lists(s, data).labelled) for s in settings.sources},
+            "method": settings.method.name,
         },
     )
     return write_pack(folder, network, manifest, {"LICENSE": _license()})
@@ -85,7 +87,7 @@ def measure(
     segmenter = Segmenter(pack, device)
     reports = {}
     for number, source in enumerate(settings.sources):
-        cases = find_cases(data / source["folder"], measuring_cases(source, data))
+        cases = find_cases(data / source["folder"], case_lists(source, data).measured)
         labels = {prompt: int(value) for value, prompt in source["labels"].items()}
         reports[source["name"]] = evaluate(
             segmenter,
@@ -150,11 +152,16 @@ def model_card(
         "",
         "## Training",
         "",
-        "`versemi train --data DATA --out RUN`, then `versemi measure RUN/pack --data DATA`. The "
-        "settings are `training/versemi/learning/base.yaml`: "
-        f"{settings.steps} steps of two crops of two data sets, seed {settings.seed}, "
-        f"CutMix in {settings.mix:.0%} of the steps, the averaged weights of the last step. "
-        "Labelled scans only; the unlabelled part of VerSemi was not used for this version.",
+        "`versemi train --config base --data DATA --out RUN`, then `versemi measure RUN/pack "
+        "--data DATA`. The settings are `training/versemi/learning/base.yaml`: "
+        f"{settings.steps} steps of {settings.samples} samples of different data sets, seed "
+        f"{settings.seed}, {settings.method.synthetic:.0%} of the labelled crops mixed, the "
+        "averaged weights of the last step. "
+        + (
+            "Every scan is unlabelled for the prompts that its labels do not cover."
+            if settings.method.unlabelled
+            else "Labelled scans only; the unlabelled part of VerSemi was not used."
+        ),
         "",
         "| data set | labelled scans trained on | kept for measuring | terms |",
         "|---|---|---|---|",

@@ -1,13 +1,18 @@
-"""One training run from settings to the end: scans, network, steps."""
+"""One training run from settings to the end: scans, networks, steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import lightning as L
+import yaml
+from lightning.pytorch.callbacks import Callback
 
-from versemi.learning.configuration import RunSettings, build_sources
-from versemi.learning.data import StepDataset
+from versemi.export import write_text
+from versemi.learning.configuration import RunSettings
+from versemi.learning.data import SampleDataset
+from versemi.learning.pictures import Pictures
+from versemi.learning.sources import build_sources
 from versemi.learning.trainer import PromptedTraining, run
 from versemi.network import PromptedNetwork, build_network
 
@@ -19,31 +24,58 @@ def train(
     *,
     cache: Path,
     accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     workers: int = 1,
+    callbacks: tuple[Callback, ...] = (),
 ) -> PromptedNetwork:
     """Train, or go on with a run that was stopped; returns the averaged network.
 
     Args:
-        settings: the run, its length included.
+        settings: the run, its length included; they are written to ``settings.yaml``.
         data: folder that holds the data sets' folders.
-        out: folder of the run: checkpoints and logs.
+        out: folder of the run: checkpoints, logs and pictures.
         cache: folder for prepared scans.
-        accelerator: as Lightning names it.
+        accelerator, devices, nodes: as Lightning names them.
         workers: processes that prepare crops.
+        callbacks: more of Lightning's callbacks.
 
     Raises:
-        InputError: scans or labels are missing.
+        InputError: scans or labels are missing or wrong, or `out` holds another run.
+        OutputError: a file of the run cannot be written.
     """
+    sources = build_sources(settings.sources, data, cache, unlabelled=settings.method.unlabelled)
+    described = settings.described()
+    write_text(yaml.safe_dump(described, sort_keys=False), out / "settings.yaml")
+    dataset = SampleDataset(
+        sources,
+        settings.prompts,
+        steps=settings.steps,
+        samples=settings.samples,
+        seed=settings.seed,
+        synthetic=settings.method.synthetic if settings.method.has("synthetic") else 0.0,
+        unlabelled=settings.method.unlabelled,
+    )
     L.seed_everything(settings.seed, verbose=False)
-    sources = build_sources(settings, data, cache)
-    dataset = StepDataset(sources, steps=settings.steps, seed=settings.seed, mix=settings.mix)
+    network = build_network(settings.network)
+    partner = build_network(settings.network) if settings.method.name == "cps" else None
     training = PromptedTraining(
-        build_network(settings.network),
+        network,
+        settings.method,
         steps=settings.steps,
         rate=settings.rate,
         average=settings.average,
+        partner=partner,
+        described=described,
     )
-    run(training, dataset, out, accelerator=accelerator, workers=workers)
-    averaged = training.averaged.module
-    assert isinstance(averaged, PromptedNetwork)
-    return averaged.eval()
+    run(
+        training,
+        dataset,
+        out,
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+        workers=workers,
+        callbacks=(Pictures(dataset, out / "pictures"), *callbacks),
+    )
+    return training.teacher.eval()

@@ -3,61 +3,92 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 
-from versemi.errors import VersemiError
-from versemi.learning.data import MicroBatch, StepDataset
-from versemi.learning.objective import supervised_loss
+from versemi.errors import InputError, VersemiError
+from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
+from versemi.learning.data import Sample, SampleDataset
+from versemi.learning.methods import MethodSettings, Networks, build_method
 from versemi.network import PromptedNetwork
-from versemi.tasks import TASKS
 
+LAST = "last.ckpt"
 _WARMUP = 100
 _MOST_LEFT_OUT = 20
 
 
 class PromptedTraining(L.LightningModule):
-    """Supervised training of all prompts at once.
+    """Training of one network by one method.
 
     Args:
         network: with fresh weights, or those to go on from.
-        steps: length of the run, fixed beforehand; the rate falls along a cosine to zero.
+        method: how a sample becomes a loss.
+        steps: of the optimiser, fixed beforehand; the rate falls along a cosine to zero.
         rate: peak learning rate of AdamW. The controller's image part gets a hundredth: it moves
             all prompts together, and whenever it outgrew their own rows the organs of the abdomen
             became one. The rows, each of which few steps teach, get ten times the rate.
-        average: decay of the moving average of the weights, which is what a run delivers.
+        average: decay of the moving average of the weights, which is the teacher and what a run
+            delivers.
+        partner: the second network of cross pseudo supervision.
+        described: the run's settings as plain data; a checkpoint goes on only under the same.
     """
 
     def __init__(
-        self, network: PromptedNetwork, *, steps: int, rate: float = 1e-3, average: float = 0.999
+        self,
+        network: PromptedNetwork,
+        method: MethodSettings,
+        *,
+        steps: int,
+        rate: float = 1e-3,
+        average: float = 0.999,
+        partner: PromptedNetwork | None = None,
+        described: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not method.has("prompt"):
+            network.detach_from_image()
         self.network = network
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
+        self.partner = partner
+        self.averaged = AveragedModel(network, multi_avg_fn=_moving_average(average))
+        self.averaged.requires_grad_(False)
         self.steps = steps
         self.rate = rate
+        self.described = dict(described or {})
+        self._method = build_method(method)
         self._left_out = 0
+        self._averaged_at = 0
+        self._of_step: list[Tensor] = []
+
+    @property
+    def teacher(self) -> PromptedNetwork:
+        """The moving average."""
+        teacher = self.averaged.module
+        assert isinstance(teacher, PromptedNetwork)
+        return teacher
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         """AdamW with warm-up and a cosine to zero, stepped per batch."""
-        controller = {"image_part.weight": 0.01, "rows": 10.0}
-        named = dict(self.network.named_parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for name, p in named.items() if name not in controller]}
-        ]
-        groups += [
-            {"params": [named[name]], "lr": self.rate * factor}
-            for name, factor in controller.items()
-        ]
+        factors = {"image_part.weight": 0.01, "rows": 10.0}
+        groups: list[dict[str, Any]] = []
+        for network in (self.network, self.partner):
+            named = dict(network.named_parameters()) if network else {}
+            named = {name: p for name, p in named.items() if p.requires_grad}
+            if named:
+                groups.append({"params": [p for n, p in named.items() if n not in factors]})
+            groups += [
+                {"params": [named[name]], "lr": self.rate * factor}
+                for name, factor in factors.items()
+                if name in named
+            ]
         optimizer = torch.optim.AdamW(groups, lr=self.rate, weight_decay=1e-4)
 
         def factor(step: int) -> float:
@@ -72,31 +103,35 @@ class PromptedTraining(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def transfer_batch_to_device(
-        self, batch: list[MicroBatch], device: torch.device, dataloader_idx: int
-    ) -> list[MicroBatch]:
-        """Move a step's data."""
-        return [micro.to(device) for micro in batch]
+    def training_step(self, batch: Sample, index: int) -> Tensor:
+        """The sum of the method's losses on one sample.
 
-    def training_step(self, batch: list[MicroBatch], index: int) -> Tensor:
-        """One step: every micro-batch's mean loss, summed."""
-        total = torch.zeros((), device=self.device)
-        for micro in batch:
-            losses = supervised_loss(self.network, micro)
-            group = "+".join(sorted({TASKS[p].group for p in micro.labels[0].prompts}))
-            for name, value in losses.items():
-                self.log(f"{name}/{group}", value.detach(), batch_size=1)
-                total = total + value
-        self.log("loss", total.detach(), prog_bar=True, batch_size=1)
+        Raises:
+            VersemiError: the loss is not a number; the last checkpoint is still good.
+        """
+        networks = Networks(self.network, self.teacher, self.partner)
+        losses = self._method(networks, batch, self.global_step / self.steps)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            raise VersemiError(
+                f"The loss is {float(total.detach())} at step {self.global_step}, sample "
+                f"{batch.number} ({', '.join(batch.labelled.names)}); look at these scans, and go "
+                "on from the last checkpoint, perhaps with a lower rate."
+            )
+        for name, value in losses.items():
+            self.log(f"{name}/{batch.source}", value.detach(), batch_size=1)
+        self._of_step.append(total.detach())
+        mean = torch.stack(self._of_step).mean()
+        self.log("loss", mean, prog_bar=True, batch_size=1, sync_dist=True)
         return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Leave out a step whose gradient is not finite; many in a row end the run.
 
         Raises:
-            VersemiError: the loss has diverged; the last checkpoint is still good.
+            VersemiError: the run has diverged; the last checkpoint is still good.
         """
-        norms = [p.grad.norm() for p in self.network.parameters() if p.grad is not None]
+        norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
         if torch.isfinite(torch.stack(norms)).all():
             self._left_out = 0
             return
@@ -109,79 +144,184 @@ class PromptedTraining(L.LightningModule):
         optimizer.zero_grad()
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Let the averaged weights follow."""
-        self.averaged.update_parameters(self.network)
+        """Let the moving average follow, once a step of the optimiser."""
+        if self.global_step != self._averaged_at:
+            self._averaged_at = self.global_step
+            self._of_step.clear()
+            self.averaged.update_parameters(self.network)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint which run it is of."""
+        checkpoint["run"] = self.described
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another run.
+
+        Raises:
+            InputError: it was made with other settings.
+        """
+        theirs = checkpoint.get("run", {})
+        different = [
+            f"{key} was {theirs.get(key)!r} and is {self.described.get(key)!r}"
+            for key in sorted({*theirs, *self.described})
+            if theirs.get(key) != self.described.get(key)
+        ]
+        if different:
+            raise InputError(
+                "The checkpoint in the run's folder was made with other settings "
+                f"({'; '.join(different)}); give another folder, or the settings it was made with."
+            )
+        self._averaged_at = int(checkpoint["global_step"])
 
 
-class EpochSampler(Sampler[int]):
-    """Step numbers of one epoch, from where the run stands, also after a resume.
+class StepSampler(Sampler[int]):
+    """Numbers of the samples of the next steps, from where the run stands, also after a resume.
 
     Args:
         length: steps between checkpoints.
         steps: of the whole run.
+        samples: per step, over all ranks.
         reached: tells how many steps are done. Lightning's own count of epochs is one off in a
             run that goes on from a checkpoint written at an epoch's end.
+        rank, ranks: this process, and how many there are; each takes its share of every step.
     """
 
-    def __init__(self, length: int, steps: int, reached: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        length: int,
+        steps: int,
+        samples: int,
+        reached: Callable[[], int],
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.length = length
         self.steps = steps
+        self.samples = samples
         self._reached = reached
+        self._share = range(rank, samples, ranks)
 
     def __len__(self) -> int:
-        return self.length
+        return self.length * len(self._share)
 
     def __iter__(self) -> Iterator[int]:
         start = self._reached()
-        return iter(range(start, min(start + self.length, self.steps)))
+        for step in range(start, min(start + self.length, self.steps)):
+            for place in self._share:
+                yield step * self.samples + place
+
+
+class _Data(L.LightningDataModule):
+    """Loads samples; asked for its loader after the ranks know of each other."""
+
+    def __init__(self, dataset: SampleDataset, epoch: int, workers: int) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.epoch = epoch
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """One sample an item, in the order of their numbers."""
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = StepSampler(
+            self.epoch,
+            self.dataset.steps,
+            self.dataset.samples,
+            lambda: trainer.global_step,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        return DataLoader(
+            self.dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            prefetch_factor=4 if self.workers else None,
+            collate_fn=_as_is,
+        )
+
+    def transfer_batch_to_device(
+        self, batch: Sample, device: torch.device, dataloader_idx: int
+    ) -> Sample:
+        """Move a sample."""
+        return batch.to(device)
 
 
 def run(
     training: PromptedTraining,
-    dataset: StepDataset,
+    dataset: SampleDataset,
     folder: Path,
     *,
     epoch: int = 100,
     workers: int = 1,
     accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    callbacks: tuple[Callback, ...] = (),
 ) -> None:
     """Train to the end, or go on where a killed run left off.
 
+    A step's samples are shared among the ranks; a rank with several accumulates their gradients.
+
     Args:
         training: the module; its weights are those of the end when this returns.
-        dataset: one item per step.
+        dataset: the run's samples.
         folder: gets ``last.ckpt``, CSV and TensorBoard logs.
         epoch: steps between checkpoints.
-        workers: processes that prepare crops.
+        workers: processes that prepare crops, per rank.
         accelerator: as Lightning names it.
+        devices: ranks on this machine.
+        nodes: machines.
+        callbacks: more of them.
+
+    Raises:
+        InputError: the samples of a step cannot be shared equally among the ranks, or the
+            folder holds the checkpoint of another run.
     """
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=EpochSampler(epoch, dataset.steps, lambda: training.global_step),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-        collate_fn=_as_is,
-    )
-    checkpoint = ModelCheckpoint(
-        dirpath=folder, filename="step-{step}", save_last=True, save_top_k=1, every_n_epochs=1
-    )
+    ranks = devices * nodes
+    if dataset.samples % ranks:
+        raise InputError(
+            f"A step has {dataset.samples} samples, which {ranks} processes cannot share equally; "
+            "choose another number of devices, or of samples in the settings."
+        )
+    last = folder / LAST
     trainer = L.Trainer(
         accelerator=accelerator,
-        devices=1,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="auto" if ranks == 1 else "ddp",
         precision="bf16-mixed",
         max_steps=dataset.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=dataset.samples // ranks,
         gradient_clip_val=5.0,
-        callbacks=[checkpoint, RichProgressBar(leave=True)],
+        callbacks=[Checkpoint(last), WaitingTime(), StepsBar(), *callbacks],
         logger=[CSVLogger(folder, name="csv", version=""), TensorBoardLogger(folder, name="tb")],
         log_every_n_steps=10,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    last = folder / "last.ckpt"
-    trainer.fit(training, loader, ckpt_path=str(last) if last.is_file() else None)
+    data = _Data(dataset, epoch, workers)
+    trainer.fit(training, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
 
 
-def _as_is(item: list[MicroBatch]) -> list[MicroBatch]:
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An average that forgets its first, random weights quickly: decay at most (n + 1) / (n + 10).
+
+    Tarvainen & Valpola, *Mean teachers are better role models*, NeurIPS 2017, ramp it likewise.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        n = float(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (n + 1) / (n + 10)))
+
+    return update
+
+
+def _as_is(item: Any) -> Any:
     return item

@@ -72,18 +72,29 @@ class UNetBackbone(nn.Module):
         skips = []
         x = image
         for block in self.down[:-2]:
-            x = block(x)
+            x = _exact_where_small(block, x)
             skips.append(x)
-        # A few hundred voxels at the bottom: float32 costs nothing there, and oneDNN's bf16
-        # weight gradients of such small grids are now and then not a number.
         with torch.autocast(image.device.type, enabled=False):
+            # A few hundred voxels at the bottom: float32 costs nothing there.
             deep = self.down[-2](x.float())
             deepest = self.down[-1](deep)
             pooled = deepest.mean(dim=(2, 3, 4))
             x = self.up[0](torch.cat([deep, deepest], dim=1))
         for block in self.up[1:]:
-            x = block(torch.cat([skips.pop(), x], dim=1))
+            x = _exact_where_small(block, torch.cat([skips.pop(), x], dim=1))
         return self.fuse(torch.cat([x, self.stem(image)], dim=1)), pooled
+
+
+def _exact_where_small(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block, in float32 where its grid is only a few voxels thick.
+
+    oneDNN's bf16 weight gradients of a convolution whose grid is two voxels thick hold memory
+    that was never written.
+    """
+    if min(x.shape[2:]) >= 8:
+        return block(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return block(x.float())
 
 
 class _VNetStage(nn.Sequential):

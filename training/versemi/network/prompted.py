@@ -85,6 +85,11 @@ class PromptedNetwork(nn.Module):
         nn.init.constant_(b3, _PRIOR_LOGIT)
         nn.init.normal_(self.image_part.weight, std=_IMAGE_PART_STD)
 
+    def detach_from_image(self) -> None:
+        """Make the heads the same for every image: the controller reads the task code alone."""
+        nn.init.zeros_(self.image_part.weight)
+        self.image_part.weight.requires_grad_(False)
+
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Run the backbone: ``(B, 1, D, H, W)`` to ``(B, F, D, H, W)`` and ``(B, C)``."""
         return self.backbone(image)

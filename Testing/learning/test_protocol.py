@@ -1,0 +1,183 @@
+"""Protocols: who may read which label, and what a run of each method is."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from versemi.cli import main
+from versemi.errors import InputError
+from versemi.learning.methods import METHODS
+from versemi.learning.protocol import Protocol, runs_of, write_split
+from versemi.learning.run import train
+from versemi.modelpack import ModelPack
+
+SCALE = {
+    "steps": 6,
+    "samples": 2,
+    "rate": 0.001,
+    "average": 0.9,
+    "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
+    "network": {"backbone": "unet", "features": 8},
+    "tasks": {
+        "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
+        "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},
+    },
+}
+
+
+def cases(folder):
+    return {
+        "pool": [f"{folder}_0", f"{folder}_1"],
+        "labelled_10": [f"{folder}_0"],
+        "labelled_20": [f"{folder}_0", f"{folder}_1"],
+        "devtest": [f"{folder}_2"],
+    }
+
+
+@pytest.fixture
+def protocol_file(small_data, tmp_path):
+    import shutil
+
+    data = shutil.copytree(small_data, tmp_path / "data")
+    tasks = {
+        "liver": {"dataset": "ct", "label": 1, **cases("ct")},
+        "left_atrium": {"dataset": "mr", "label": 1, **cases("mr")},
+    }
+    for name, labels in (("ct", {"1": "liver", "2": "right kidney"}), ("mr", {"1": "atrium"})):
+        described = {"order": [f"{name}_{i}" for i in range(3)], "labels": labels}
+        (data / name / "dataset.json").write_text(json.dumps(described))
+    path = data / "protocol.json"
+    path.write_text(json.dumps({"name": "small", "tasks": tasks}))
+    return path
+
+
+def course(folder):
+    rows = list(csv.DictReader((folder / "csv" / "metrics.csv").open()))
+    return [row["loss"] for row in rows if row["loss"]]
+
+
+def test_every_method_becomes_runs_that_see_a_task_equally_often(protocol_file):
+    protocol = Protocol.load(protocol_file)
+    for method in METHODS:
+        runs = runs_of(protocol, fraction=10, method=method, scale=SCALE)
+        samples = sum(run.steps * run.samples for run in runs.values())
+        assert samples == 12
+        one_each = method in ("single", "mean-teacher", "cps")
+        assert list(runs) == (["liver", "left_atrium"] if one_each else ["all"])
+        has_foreground = any("foreground" in run.prompts for run in runs.values())
+        assert has_foreground == (method == "versemi")
+
+
+def test_parts_of_versemi_can_be_left_out_and_foreground_takes_its_own_along(protocol_file):
+    protocol = Protocol.load(protocol_file)
+    run = runs_of(protocol, fraction=10, method="versemi", without=["foreground"], scale=SCALE)
+    method = run["all"].method
+    assert not method.has("synthetic") and not method.has("consistency")
+    assert method.has("pseudo-labels") and method.unlabelled
+    with pytest.raises(InputError, match="no part 'magic'"):
+        runs_of(protocol, fraction=10, method="versemi", without=["magic"], scale=SCALE)
+    with pytest.raises(InputError, match="no method 'magic'"):
+        runs_of(protocol, fraction=10, method="magic", scale=SCALE)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_that_a_run_may_not_read_leave_no_trace_in_its_losses(
+    protocol_file, tmp_path, method
+):
+    import torch
+
+    torch.set_num_threads(1)
+    data = protocol_file.parent
+    curves = []
+    for attempt in ("before", "after"):
+        if attempt == "after":
+            rng = np.random.default_rng(7)
+            for folder in ("ct", "mr"):
+                for number in (1, 2):
+                    path = data / folder / "labelsTr" / f"{folder}_{number}.nii.gz"
+                    label = sitk.ReadImage(str(path))
+                    noise = rng.integers(0, 2, label.GetSize()[::-1]).astype(np.uint8)
+                    noisy = sitk.GetImageFromArray(noise)
+                    noisy.CopyInformation(label)
+                    sitk.WriteImage(noisy, str(path))
+        runs = runs_of(
+            Protocol.load(protocol_file), fraction=10, method=method, scale={**SCALE, "steps": 20}
+        )
+        losses = []
+        for name, settings in runs.items():
+            out = tmp_path / attempt / name
+            cache = tmp_path / f"cache-{attempt}"
+            train(settings, data, out, cache=cache, workers=0, accelerator="cpu")
+            losses += course(out)
+        curves.append(losses)
+    assert len(curves[0]) >= 2
+    assert curves[0] == curves[1]
+
+
+def test_a_split_of_the_pool_never_touches_the_measuring_cases(tmp_path):
+    names = [f"case_{i}" for i in range(20)]
+    task = {
+        "dataset": "ct",
+        "label": 1,
+        "pool": names[:16],
+        "labelled_10": names[:2],
+        "labelled_20": names[:4],
+        "devtest": names[16:],
+    }
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"name": "p", "tasks": {"liver": task, "spleen": task}}))
+    protocol = Protocol.load(path)
+    split = Protocol.load(write_split(protocol, 3, tmp_path / "split.json"))
+    assert split.tasks[0].devtest == split.tasks[1].devtest
+    for task in split.tasks:
+        assert len(task.devtest) == 4 and len(task.pool) == 12
+        assert set(task.devtest) | set(task.pool) == set(names[:16])
+        assert len(task.labelled[10]) == 2
+    again = protocol.split_pool(3)
+    assert again == protocol.split_pool(3) != protocol.split_pool(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"labelled_10": ["ct_2"]}, "ct_2 labelled for liver, which is not in its pool"),
+        ({"labelled_10": []}, "no labelled case for liver"),
+        ({"devtest": ["ct_0"]}, "measures liver on ct_0, which is in its pool"),
+        ({"pool": None}, "cannot be used"),
+    ],
+)
+def test_a_protocol_that_contradicts_itself_is_refused(protocol_file, change, sentence):
+    data = json.loads(protocol_file.read_text())
+    data["tasks"]["liver"] |= change
+    protocol_file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=sentence):
+        Protocol.load(protocol_file)
+
+
+def test_a_protocol_that_names_a_missing_case_is_one_sentence_and_code_2(
+    protocol_file, tmp_path, capsys
+):
+    (protocol_file.parent / "ct" / "imagesTr" / "ct_1.nii.gz").unlink()
+    (protocol_file.parent / "ct" / "labelsTr" / "ct_1.nii.gz").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--protocol", str(protocol_file), "--out", str(tmp_path / "run")])
+    assert ended.value.code == 2
+
+
+def test_the_command_line_trains_one_model_a_task(protocol_file, tmp_path, monkeypatch):
+    from versemi.learning import protocol
+
+    monkeypatch.setattr(protocol, "shipped", lambda name: SCALE)
+    out = tmp_path / "run"
+    arguments = ["--protocol", str(protocol_file), "--method", "cps", "--device", "cpu"]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments, "--steps", "2", "--out", str(out)])
+    assert ended.value.code == 0
+    for name in ("liver", "left_atrium"):
+        assert ModelPack.load(out / name / "pack").task_ids == (name,)
+        assert (out / name / "settings.yaml").is_file()

@@ -1,0 +1,201 @@
+"""How a sample becomes a loss: VerSemi, and the rivals that it is measured against.
+
+All of them share network, data and augmentation, and deliver the moving average of their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from versemi.learning.consistency import ramp_up, unlabelled_losses
+from versemi.learning.data import MicroBatch, Sample
+from versemi.learning.objective import Encoded, encode, over_prompts, prompt_loss, supervised_losses
+from versemi.network import PromptedNetwork
+
+#: VerSemi's parts, each of which can be left out.
+PARTS = ("prompt", "foreground", "synthetic", "consistency", "pseudo-labels")
+#: Rivals, most of them one model a task, as in the paper.
+METHODS = ("versemi", "supervised", "single", "mean-teacher", "cps")
+_NOISY_PASSES = 4
+_NOISE_STD, _NOISE_LIMIT = 0.1, 0.2
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """Which method, and its weights.
+
+    Attributes:
+        name: one of `METHODS`.
+        without: parts of VerSemi to leave out, of `PARTS`.
+        synthetic: share of labelled micro-batches that become the synthetic task.
+        consistency: weight of the agreement between the prompts' maximum and *foreground*.
+        pseudo_labels: weight of the teacher's answers.
+        ramp: share of the run over which the unlabelled weights rise.
+    """
+
+    name: str = "versemi"
+    without: tuple[str, ...] = ()
+    synthetic: float = 0.25
+    consistency: float = 0.5
+    pseudo_labels: float = 1.0
+    ramp: float = 0.3
+
+    def has(self, part: str) -> bool:
+        """Whether the run has this part of VerSemi.
+
+        The synthetic task and the consistency live on *foreground*, and go with it.
+        """
+        if self.name not in ("versemi", "supervised"):
+            return False
+        if self.name == "supervised" and part != "prompt":
+            return False
+        if part in ("synthetic", "consistency") and "foreground" in self.without:
+            return False
+        return part not in self.without
+
+    @property
+    def one_model_a_task(self) -> bool:
+        """Whether every task gets a network of its own."""
+        return self.name in ("single", "mean-teacher", "cps")
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the run looks at unlabelled scans."""
+        if self.name == "versemi":
+            return self.has("consistency") or self.has("pseudo-labels")
+        return self.name in ("mean-teacher", "cps")
+
+
+@dataclass
+class Networks:
+    """What a method works with.
+
+    Attributes:
+        student: is trained.
+        teacher: moving average of the student, never trained.
+        partner: a second network that is trained, for cross pseudo supervision.
+    """
+
+    student: PromptedNetwork
+    teacher: PromptedNetwork
+    partner: PromptedNetwork | None = None
+
+
+#: From networks, sample and the share of the run that is done to named losses, which are summed.
+Method = Callable[[Networks, Sample, float], dict[str, Tensor]]
+
+
+def build_method(settings: MethodSettings) -> Method:
+    """The method that the settings describe."""
+    if settings.name == "mean-teacher":
+        return lambda networks, sample, done: _mean_teacher(networks, sample, done, settings)
+    if settings.name == "cps":
+        return lambda networks, sample, done: _cross_pseudo(networks, sample, done, settings)
+    if settings.name == "versemi":
+        return lambda networks, sample, done: _versemi(networks, sample, done, settings)
+    return lambda networks, sample, done: _labelled(networks.student, sample.labelled)
+
+
+def _labelled(network: PromptedNetwork, batch: MicroBatch) -> dict[str, Tensor]:
+    """Labels only: *foreground* and prompts on the labelled crops, mixed or not."""
+    return supervised_losses(encode(network, batch.image, batch.runs), batch)[0]
+
+
+def _versemi(
+    networks: Networks, sample: Sample, done: float, settings: MethodSettings
+) -> dict[str, Tensor]:
+    """VerSemi (arXiv 2311.11686) with a teacher; see :mod:`versemi.learning.consistency`."""
+    losses = _labelled(networks.student, sample.labelled)
+    if sample.unlabelled is None:
+        return losses
+    mixed = sample.unlabelled.mixed
+    crops = encode(networks.student, mixed.image, mixed.runs)
+    known, answers = supervised_losses(crops, mixed)
+    losses |= {f"mixed_{name}": value for name, value in known.items()}
+    with torch.no_grad():
+        teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
+    ramp = ramp_up(done, settings.ramp)
+    weights = {
+        "consistency": ramp * settings.consistency,
+        "pseudo_labels": ramp * settings.pseudo_labels,
+    }
+    unknown = unlabelled_losses(
+        answers,
+        teacher,
+        mixed,
+        consistency=settings.has("consistency"),
+        pseudo_labels=settings.has("pseudo-labels"),
+    )
+    return losses | {name: weights[name] * value for name, value in unknown.items()}
+
+
+def _mean_teacher(
+    networks: Networks, sample: Sample, done: float, settings: MethodSettings
+) -> dict[str, Tensor]:
+    """UA-MT: Yu et al., *Uncertainty-aware self-ensembling model*, MICCAI 2019, section 2.
+
+    Squared difference to the teacher where its mean over noisy passes has an entropy below a
+    threshold that rises from 3/4 to all of ln 2; weight 0.1 with ramp-up. Here the passes differ
+    by their noise alone and are four, not eight.
+    """
+    losses = _labelled(networks.student, sample.labelled)
+    if sample.unlabelled is None:
+        return losses
+    strong = sample.unlabelled.strong
+    crops = encode(networks.student, strong.image, strong.runs)
+    ramp = ramp_up(done, settings.ramp)
+    with torch.no_grad():
+        passes = [
+            encode(networks.teacher, _noisy(sample, i), strong.runs) for i in range(_NOISY_PASSES)
+        ]
+    terms = []
+    for i, (crop, asked) in enumerate(zip(crops, strong.prompts, strict=True)):
+        with torch.no_grad():
+            mean = torch.stack([torch.sigmoid(p[i].logits(asked).float()) for p in passes]).mean(0)
+            entropy = -(torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean))
+            sure = (entropy < (0.75 + 0.25 * ramp) * torch.log(torch.tensor(2.0))).float()
+        answer = torch.sigmoid(crop.logits(asked).float())
+        terms.append(((answer - mean) ** 2 * sure).sum() / sure.sum().clamp(min=1.0))
+    return losses | {"agreement": 0.1 * ramp * torch.stack(terms).mean()}
+
+
+def _noisy(sample: Sample, number: int) -> Tensor:
+    """The unlabelled crops with noise that depends on the sample and the pass alone."""
+    assert sample.unlabelled is not None
+    weak = sample.unlabelled.weak
+    chance = torch.Generator().manual_seed(sample.number * _NOISY_PASSES + number)
+    noise = torch.randn(weak.shape, generator=chance).to(weak.device) * _NOISE_STD
+    return weak + noise.clamp(-_NOISE_LIMIT, _NOISE_LIMIT)
+
+
+def _cross_pseudo(
+    networks: Networks, sample: Sample, done: float, settings: MethodSettings
+) -> dict[str, Tensor]:
+    """CPS: Chen et al., *Semi-supervised semantic segmentation with cross pseudo supervision*,
+    CVPR 2021, section 3. Each of two networks learns from the other's hard answers.
+    """
+    assert networks.partner is not None
+    pair = (networks.student, networks.partner)
+    losses: dict[str, Tensor] = {}
+    for number, network in enumerate(pair, start=1):
+        found = _labelled(network, sample.labelled)
+        losses |= {f"{name}_{number}": value for name, value in found.items()}
+    if sample.unlabelled is None:
+        return losses
+    strong = sample.unlabelled.strong
+    first, second = (encode(network, strong.image, strong.runs) for network in pair)
+    terms = [
+        _cross(a, b, asked) + _cross(b, a, asked)
+        for a, b, asked in zip(first, second, strong.prompts, strict=True)
+    ]
+    return losses | {"cross": ramp_up(done, settings.ramp) * torch.stack(terms).mean()}
+
+
+def _cross(learner: Encoded, other: Encoded, asked: list[str]) -> Tensor:
+    with torch.no_grad():
+        target = other.logits(asked) > 0
+    return over_prompts(prompt_loss(learner.logits(asked), target, torch.ones_like(target)))

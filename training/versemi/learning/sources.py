@@ -1,0 +1,142 @@
+"""From a run's list of data sets to prepared scans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from versemi.errors import InputError
+from versemi.learning.augmentation import GeometryRange
+from versemi.learning.cache import CachedCase, cached_case
+from versemi.learning.data import Source
+from versemi.learning.folders import DataFolder
+from versemi.preprocessing import DEFAULT_GROUPS
+from versemi.tasks import get_task
+
+
+@dataclass(frozen=True)
+class CaseLists:
+    """Which cases of a data set are for what, by name.
+
+    Attributes:
+        labelled: trained on with their labels.
+        unlabelled: trained on without.
+        measured: never trained on.
+    """
+
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    measured: tuple[str, ...]
+
+
+def case_lists(entry: Mapping[str, Any], data: Path) -> CaseLists:
+    """Read a data set's rules, as ``base.yaml`` explains them.
+
+    Args:
+        entry: of the run's ``sources``.
+        data: folder that holds the data sets' folders.
+
+    Raises:
+        InputError: the folder, or a protocol that the entry names, cannot be used.
+    """
+    folder = DataFolder.open(data / entry["folder"])
+    measured = _measured(entry.get("measure", []), folder, data)
+    if "labelled" in entry:
+        labelled = tuple(str(name) for name in entry["labelled"])
+        unlabelled = tuple(str(name) for name in entry.get("unlabelled", ()))
+    else:
+        rest = [name for name in folder.order if name not in set(measured)]
+        labelled = tuple(name for name in rest if name in folder.labels)
+        # Every case is unlabelled for the prompts that its labels do not cover.
+        unlabelled = tuple(rest)
+    return CaseLists(labelled, unlabelled, measured)
+
+
+def build_sources(
+    entries: Sequence[Mapping[str, Any]], data: Path, cache: Path, *, unlabelled: bool
+) -> list[Source]:
+    """Prepare every scan of a run.
+
+    Args:
+        entries: the run's ``sources``.
+        data: folder that holds the data sets' folders.
+        cache: folder for prepared scans.
+        unlabelled: whether the run looks at unlabelled scans.
+
+    Raises:
+        InputError: a scan, a label or a table of labels cannot be used, or nothing is left to
+            train on.
+        OutputError: the cache cannot be written.
+    """
+    sources = []
+    for entry in entries:
+        sources.append(_source(entry, data, cache, 1.0, float(entry["weight"]), unlabelled))
+        if entry.get("coarse_weight"):
+            factor = DEFAULT_GROUPS[entry["group"]].coarse
+            weight = float(entry["coarse_weight"])
+            sources.append(_source(entry, data, cache, factor, weight, unlabelled))
+    return sources
+
+
+def _source(
+    entry: Mapping[str, Any],
+    data: Path,
+    cache: Path,
+    scale: float,
+    weight: float,
+    unlabelled: bool,
+) -> Source:
+    folder = DataFolder.open(data / entry["folder"])
+    lists = case_lists(entry, data)
+    if not lists.labelled:
+        raise InputError(
+            f"{folder.path} has no labelled case to train on ({len(folder.images)} scans, "
+            f"{len(folder.labels)} label maps, {len(lists.measured)} kept for measuring); add "
+            "label maps to labelsTr."
+        )
+    group = DEFAULT_GROUPS[entry["group"]]
+    prompts = tuple(str(p) for p in entry["labels"].values())
+    # What the data set labels but this run does not ask for is background to it.
+    values = dict.fromkeys(folder.table, 0)
+    values |= {int(v): get_task(p).label for v, p in entry["labels"].items()}
+
+    def prepared(name: str, label: Path | None) -> CachedCase:
+        return cached_case(name, folder.image(name), label, values, group, scale, cache)
+
+    cases = {name: prepared(name, folder.label(name)) for name in lists.labelled}
+    others = tuple(
+        cases[name] if name in cases else prepared(name, None)
+        for name in (lists.unlabelled if unlabelled else ())
+    )
+    z, y, x = (float(s) * scale for s in reversed(group.spacing))
+    flips = entry.get("flips", (0.0, 0.0, 0.0))
+    return Source(
+        name=entry["name"] if scale == 1.0 else f"{entry['name']}_coarse",
+        modality=get_task(prompts[0]).modality,
+        group=str(entry["group"]),
+        prompts=prompts,
+        cases=tuple(cases.values()),
+        unlabelled=others,
+        spacing=(z, y, x),
+        crop=tuple(entry["crop"]),
+        batch=int(entry.get("batch", 1)),
+        weight=weight,
+        overhang=float(entry.get("overhang", 0.125)),
+        geometry=GeometryRange(flips=tuple(float(f) for f in flips)),  # type: ignore[arg-type]
+    )
+
+
+def _measured(rule: Any, folder: DataFolder, data: Path) -> tuple[str, ...]:
+    if isinstance(rule, (list, tuple)):
+        return tuple(str(name) for name in rule)
+    if "last" in rule:
+        return folder.order[-int(rule["last"]) :]
+    path = data / rule["protocol"]
+    try:
+        protocol = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(str(name) for name in protocol["tasks"][rule["task"]]["devtest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The protocol {path} cannot be used: {error!r}.") from None
