@@ -30,6 +30,7 @@ class Application:
         self._logic.SetShareDirectory("share")
         self._logic.SetMRMLScene(scene)
         self._io = IoManager(scene)
+        self._settings = Settings()
 
     def applicationLogic(self) -> Any:
         return self._logic
@@ -37,8 +38,24 @@ class Application:
     def coreIOManager(self) -> IoManager:
         return self._io
 
+    def settings(self) -> Settings:
+        return self._settings
+
     def testingEnabled(self) -> bool:
         return True
+
+
+class Settings:
+    """The user's settings, which here end with the process."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def value(self, key: str, default: Any = None) -> Any:
+        return self._values.get(key, default)
+
+    def setValue(self, key: str, value: Any) -> None:
+        self._values[key] = value
 
 
 class IoManager:

@@ -140,7 +140,7 @@ class CorrectionPanel(VTKObservationMixin):
         segment = self._segment()
         self.ui.reviewedCheckBox.setEnabled(segment is not None)
         self.ui.reviewedCheckBox.setChecked(segment is not None and Segments.isReviewed(segment))
-        name = f"'{segment.GetName()}' is reviewed" if segment is not None else "Reviewed"
+        name = f"Reviewed: {segment.GetName()}" if segment is not None else "Reviewed"
         self.ui.reviewedCheckBox.setText(name)
         there = self._choice.uncertaintyNode is not None
         why = "" if there else " Tick Uncertainty under Output and segment again to have one."

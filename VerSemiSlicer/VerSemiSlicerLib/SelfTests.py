@@ -139,6 +139,68 @@ class SelfTests:
         assert not worker.isRunning()
         assert not self.panel.logic.isRunning
 
+    def test_the_segment_editor_gets_the_result_and_keeps_its_hands_off_when_folded(self) -> None:
+        volumeNode = self._addVolume()
+        self._segment(volumeNode, ["spleen", "liver"])
+        correction = self.panel.sections[0]
+        assert correction.editor.segmentationNode() is self.parameters.outputSegmentation
+        assert correction.editor.sourceVolumeNode() is volumeNode
+        assert correction.editor.currentSegmentID() == "spleen"
+        assert correction.editor.mrmlSegmentEditorNode().GetSingletonTag() == "VerSemiSlicer"
+
+        self.panel.ui.correctionSection.setCollapsed(False)
+        self.panel.ui.reviewedCheckBox.click()
+        self.panel.ui.correctionSection.setCollapsed(True)
+
+        segment = self.parameters.outputSegmentation.GetSegmentation().GetSegment("spleen")
+        status = slicer.vtkSlicerSegmentationsModuleLogic
+        assert status.GetSegmentStatus(segment) == status.Completed
+
+    def test_the_uncertainty_is_shown_visited_and_taken_away(self) -> None:
+        self._segment(self._addVolume(), ["liver"], makeUncertainty=True)
+        ui = self.panel.ui
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        doubt = self.parameters.uncertaintyVolume.GetID()
+        assert all(node.GetForegroundVolumeID() == doubt for node in composites)
+
+        said = []
+        while len(said) < 10 and not (said and "been visited" in said[-1]):
+            ui.nextPlaceButton.click()
+            said.append(str(_read(ui.placeLabel, "text")))
+        assert said[0].startswith("Doubtful place 1 of"), said
+        assert len(said) < 10, said
+
+        if composites:
+            ui.showUncertaintyButton.click()
+        assert not any(node.GetForegroundVolumeID() == doubt for node in composites)
+
+    def test_a_corrected_case_goes_to_the_worker_and_segments_to_files(self) -> None:
+        import tempfile
+        from pathlib import Path
+
+        volumeNode = self._addVolume()
+        self._segment(volumeNode, ["liver"])
+        ui = self.panel.ui
+        ui.reviewedCheckBox.click()
+        with tempfile.TemporaryDirectory(prefix="VerSemi-") as name:
+            folder = Path(name)
+            ui.libraryFolderEdit.setCurrentPath(str(folder / "library"))
+            ui.addCorrectedButton.click()
+            self._waitUntilIdle()
+            assert self.dialogs.errors == [], self.dialogs.errors
+            assert (folder / "library" / "labels.nrrd").is_file()
+
+            ui.exportFolderEdit.setCurrentPath(str(folder / "export"))
+            ui.exportButton.click()
+            (path,) = (folder / "export").iterdir()
+            loaded = slicer.util.loadSegmentation(str(path))
+        # The file has the transform in it, and the volume is put where it is in the world.
+        expected = slicer.util.arrayFromVolume(volumeNode) > -400
+        volumeNode.HardenTransform()
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(loaded, "liver", volumeNode)
+        assert ((found > 0) == expected).all()
+        assert loaded.GetSegmentation().GetSegment("liver").GetName() == "Liver"
+
     # -- the ground they stand on --------------------------------------------------------------
 
     @staticmethod
@@ -193,6 +255,15 @@ class SelfTests:
         self.frame.show()
         self.panel.enter()
 
+    def _segment(self, volumeNode: Any, prompts: list[str], makeUncertainty: bool = False) -> None:
+        """A finished run in an open panel."""
+        self._openPanel("")
+        self._ask(volumeNode, prompts)
+        self.parameters.makeUncertainty = makeUncertainty
+        self.panel.ui.segmentButton.click()
+        self._waitUntilIdle()
+        assert self.dialogs.errors == [], self.dialogs.errors
+
     def _startStandIn(self, device: str) -> Any:
         from .WorkerCommand import WorkerCommand
         from .WorkerProcess import WorkerProcess
@@ -208,7 +279,7 @@ class SelfTests:
         self.parameters.prompts = prompts
 
     def _waitUntilIdle(self) -> None:
-        self._waitUntil(lambda: not self.panel.logic.isRunning)
+        self._waitUntil(lambda: not self.panel.logic.link.isBusy)
 
     def _waitUntil(self, condition: Any, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds

@@ -55,6 +55,10 @@ def main() -> None:
             return
         if request["command"] == "segment":
             segment(request, manner, cancelled)
+        if request["command"] == "keep":
+            keep(request, manner)
+        if request["command"] == "export":
+            export(request)
 
 
 def say(event: str, **fields) -> None:
@@ -104,6 +108,32 @@ def segment(request: dict, manner: list[str], cancelled: set[int]) -> None:
         timings={"segment": 0.1},
         device="cpu",
     )
+
+
+def keep(request: dict, manner: list[str]) -> None:
+    """Copies the files into the library folder, which is all that a stand-in needs of one."""
+    number = request["id"]
+    if "fail" in manner:
+        say("error", id=number, kind="output", message="The library is on a full disk.")
+        return
+    library = Path(request["library"])
+    library.mkdir(parents=True, exist_ok=True)
+    for kind in ("image", "labels", "predicted"):
+        if request[kind]:
+            sitk.WriteImage(sitk.ReadImage(request[kind]), str(library / f"{kind}.nrrd"))
+    prompts = " and ".join(request["prompts"]) or "no label"
+    message = f"'{request['name']}' is in the library as case {request['name']}, with {prompts}."
+    say("result", id=number, case=request["name"], version=1, message=message)
+
+
+def export(request: dict) -> None:
+    """Writes no DICOM, but a file in its place that says what it would refer to."""
+    output = Path(request["output"])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    count = len(request["series"] or ())
+    output.write_text(f"{count} images", encoding="utf-8")
+    message = f"Wrote {output.name} on {count} images."
+    say("result", id=request["id"], files=[str(output)], message=message)
 
 
 def label_of(task: str) -> int:

@@ -1,0 +1,403 @@
+"""The panel's sections in real Qt: Correct, Case library and Export to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from desk import Desk
+
+from VerSemiSlicerLib import Segments
+
+
+def segment(desk: Desk, *prompts: str, uncertainty: bool = False) -> Any:
+    for prompt in prompts:
+        desk.check(prompt)
+    desk.ui.uncertaintyCheckBox.setChecked(uncertainty)
+    desk.ui.segmentButton.click()
+    idle(desk)
+    return desk.parameters.outputSegmentation
+
+
+def idle(desk: Desk) -> None:
+    desk.wait_until(lambda: not desk.panel.logic.link.isBusy)
+
+
+def unfold(desk: Desk, *sections: str) -> None:
+    for name in sections:
+        getattr(desk.ui, name).setCollapsed(False)
+
+
+@pytest.fixture
+def views(scene: Any) -> list[Any]:
+    made = []
+    for name in ("Red", "Green"):
+        composite, node = slicer.vtkMRMLSliceCompositeNode(), slicer.vtkMRMLSliceNode()
+        for each in (composite, node):
+            each.SetLayoutName(name)
+            made.append(scene.AddNode(each))
+    return made
+
+
+# -- Correct -----------------------------------------------------------------------------------
+
+
+def test_the_editor_gets_volume_and_segmentation_of_the_result_and_the_prompts_segment(
+    desk_with_scan: Desk,
+) -> None:
+    desk = desk_with_scan
+    node = segment(desk, "spleen", "liver")
+    assert desk.editor.segmentationNode() is node
+    assert desk.editor.sourceVolumeNode() is desk.parameters.inputVolume
+    assert desk.editor.currentSegmentID() == "spleen"
+    assert desk.editor.node.GetSingletonTag() == "VerSemiSlicer"
+    assert desk.editor.undo_states == 10
+    assert desk.editor.hidden == {"segmentation", "source volume"}
+
+    desk.check("spleen", False)
+    assert desk.editor.currentSegmentID() == "liver"
+    desk.ui.resultsTable.cellClicked.emit(0, 0)
+    assert desk.editor.currentSegmentID() == "spleen"
+    # What the user has selected stays until other prompts are chosen.
+    desk.parameters.makeUncertainty = True
+    assert desk.editor.currentSegmentID() == "spleen"
+
+
+def test_the_editor_holds_keys_and_views_only_while_its_section_is_in_view(
+    desk_with_scan: Desk,
+) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+
+    def held() -> tuple[bool, bool]:
+        return desk.editor.shortcuts, desk.editor.view_observations
+
+    assert held() == (False, False)
+    unfold(desk, "correctionSection")
+    assert held() == (True, True)
+    desk.editor.setActiveEffect("Paint")
+    desk.panel.exit()
+    assert held() == (False, False)
+    assert desk.editor.effect is None
+    desk.panel.enter()
+    assert held() == (True, True)
+    desk.ui.correctionSection.setCollapsed(True)
+    assert held() == (False, False)
+
+
+def test_a_closed_scene_leaves_the_editor_empty_and_the_next_one_finds_it_ready(
+    desk_with_scan: Desk, add_volume: Any
+) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+    unfold(desk, "correctionSection")
+    desk.panel.sceneAboutToClose()
+    assert not desk.editor.shortcuts and desk.editor.segmentationNode() is None
+    slicer.mrmlScene.Clear(0)
+    desk.panel.enter()
+    assert slicer.mrmlScene.IsNodePresent(desk.editor.node)
+    desk.parameters.inputVolume = add_volume()
+    node = segment(desk, "spleen")
+    assert desk.editor.segmentationNode() is node
+    assert desk.editor.shortcuts
+
+
+def test_a_segment_is_marked_reviewed_and_back(desk_with_scan: Desk) -> None:
+    desk = desk_with_scan
+    box = desk.ui.reviewedCheckBox
+    assert not box.isEnabled()
+    node = segment(desk, "spleen", "liver")
+    spleen, liver = (node.GetSegmentation().GetSegment(s) for s in ("spleen", "liver"))
+    assert box.isEnabled() and not box.isChecked()
+    assert box.text() == "Reviewed: Spleen"
+    box.click()
+    assert Segments.isReviewed(spleen) and not Segments.isReviewed(liver)
+    desk.editor.setCurrentSegmentID("liver")
+    assert not box.isChecked() and box.text() == "Reviewed: Liver"
+    # Slicer's own table of segments can set the same mark.
+    Segments.setReviewed(liver, True)
+    assert box.isChecked()
+    box.click()
+    assert not Segments.isReviewed(liver)
+
+
+def test_show_uncertainty_and_next_place_wait_for_a_map(desk_with_scan: Desk) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+    for button in (desk.ui.showUncertaintyButton, desk.ui.nextPlaceButton):
+        assert not button.isEnabled()
+        assert "Tick Uncertainty under Output" in button.toolTip()
+
+
+def test_the_uncertainty_is_shown_after_the_run_and_taken_away_by_the_button(
+    desk_with_scan: Desk, views: list[Any]
+) -> None:
+    desk = desk_with_scan
+    composites = views[::2]
+    segment(desk, "liver", uncertainty=True)
+    doubt = desk.parameters.uncertaintyVolume
+    button = desk.ui.showUncertaintyButton
+    assert button.isChecked()
+    assert {c.GetForegroundVolumeID() for c in composites} == {doubt.GetID()}
+    button.click()
+    assert not button.isChecked()
+    assert {c.GetForegroundVolumeID() for c in composites} == {None}
+    button.click()
+    assert button.isChecked()
+    assert {c.GetForegroundVolumeID() for c in composites} == {doubt.GetID()}
+
+
+def test_next_doubtful_place_moves_the_views_and_says_when_none_is_left(
+    desk_with_scan: Desk, views: list[Any]
+) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver", uncertainty=True)
+    slices = views[1::2]
+    before = slicer.util.arrayFromVTKMatrix(slices[0].GetSliceToRAS())
+    unfold(desk, "correctionSection")
+    assert not desk.ui.placeLabel.isVisible()
+    # The stand-in is in doubt exactly where it found something, by 0.5.
+    desk.ui.nextPlaceButton.click()
+    assert desk.ui.placeLabel.isVisible()
+    assert desk.ui.placeLabel.text().startswith("Doubtful place 1 of 1: 0.5 ml around R ")
+    assert not np.allclose(slicer.util.arrayFromVTKMatrix(slices[0].GetSliceToRAS()), before)
+    desk.picture("panel-correct")
+    desk.ui.nextPlaceButton.click()
+    assert desk.ui.placeLabel.text().startswith("The doubtful place has been visited")
+
+
+# -- Case library ------------------------------------------------------------------------------
+
+
+def test_a_corrected_case_goes_into_the_folder_that_is_chosen(
+    desk_with_scan: Desk, tmp_path: Path
+) -> None:
+    desk = desk_with_scan
+    unfold(desk, "librarySection")
+    button = desk.ui.addCorrectedButton
+    assert not button.isEnabled() and button.toolTip() == "Choose a library folder."
+    folder = tmp_path / "library"
+    desk.ui.libraryFolderEdit.setCurrentPath(str(folder))
+    assert desk.settings.texts["LibraryFolder"] == str(folder)
+    segment(desk, "liver", "spleen")
+    assert not button.isEnabled()
+    assert button.toolTip().startswith("No segment is marked as reviewed")
+    desk.ui.reviewedCheckBox.click()
+    assert button.isEnabled()
+
+    button.click()
+    assert not button.isEnabled() and not desk.ui.segmentButton.isEnabled()
+    assert desk.ui.segmentButton.text() == "Segment"
+    idle(desk)
+
+    assert desk.ui.libraryLabel.text() == (
+        "'Scan' is in the library as case Scan, with spleen. Not kept, for not reviewed: Liver."
+    )
+    assert {p.name for p in folder.iterdir()} == {"image.nrrd", "labels.nrrd", "predicted.nrrd"}
+    assert button.isEnabled() and desk.ui.segmentButton.isEnabled()
+    assert desk.dialogs.errors == []
+
+
+def test_an_unlabelled_scan_needs_no_segmentation(desk_with_scan: Desk, tmp_path: Path) -> None:
+    desk = desk_with_scan
+    desk.ui.libraryFolderEdit.setCurrentPath(str(tmp_path / "library"))
+    assert not desk.ui.addCorrectedButton.isEnabled()
+    desk.ui.addUnlabelledButton.click()
+    idle(desk)
+    assert [p.name for p in (tmp_path / "library").iterdir()] == ["image.nrrd"]
+    assert "with no label" in desk.ui.libraryLabel.text()
+
+
+def test_a_library_that_fails_is_told_once(
+    desk_with_scan: Desk, tmp_path: Path, stand_in: Any
+) -> None:
+    desk = desk_with_scan
+    stand_in.manner = "fail"
+    desk.ui.libraryFolderEdit.setCurrentPath(str(tmp_path / "library"))
+    desk.ui.addUnlabelledButton.click()
+    idle(desk)
+    assert desk.dialogs.errors == ["The library is on a full disk."]
+    assert desk.ui.libraryLabel.text() == "The library is on a full disk."
+    assert desk.ui.addUnlabelledButton.isEnabled()
+
+
+def test_declining_the_installation_adds_nothing(
+    desk_with_scan: Desk, tmp_path: Path, stand_in: Any
+) -> None:
+    desk = desk_with_scan
+    desk.installer.answer = False
+    desk.ui.libraryFolderEdit.setCurrentPath(str(tmp_path / "library"))
+    desk.ui.addUnlabelledButton.click()
+    assert "Nothing was installed" in desk.ui.libraryLabel.text()
+    assert stand_in.workers == []
+
+
+def test_the_folders_are_the_same_in_the_next_scene(desk_with_scan: Desk, tmp_path: Path) -> None:
+    from PySide6.QtWidgets import QLineEdit
+
+    desk = desk_with_scan
+    desk.ui.libraryFolderEdit.setCurrentPath(str(tmp_path))
+    desk.panel.sceneAboutToClose()
+    slicer.mrmlScene.Clear(0)
+    desk.panel.enter()
+    assert desk.ui.libraryFolderEdit.findChild(QLineEdit).text() == str(tmp_path)
+    assert desk.library._folder == str(tmp_path)
+
+
+# -- Export to files ---------------------------------------------------------------------------
+
+
+def choose_export(desk: Desk, tmp_path: Path, format: str, segments: str = "All") -> Path:
+    folder = tmp_path / "export"
+    desk.ui.exportFolderEdit.setCurrentPath(str(folder))
+    for box, text in (
+        (desk.ui.exportFormatComboBox, format),
+        (desk.ui.exportSegmentsComboBox, segments),
+    ):
+        (index,) = [i for i in range(box.count()) if text in box.itemText(i)]
+        box.setCurrentIndex(index)
+    return folder
+
+
+def exported(folder: Path) -> list[str]:
+    node = slicer.util.loadSegmentation(str(folder / "Scan segmentation.seg.nrrd"))
+    return Segments.segmentIds(node)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("All", ["spleen", "liver", "aorta"]),
+        ("Visible", ["spleen", "aorta"]),
+        ("Reviewed", ["spleen"]),
+        ("Liver", ["liver"]),
+    ],
+)
+def test_the_segments_that_are_chosen_are_written(
+    desk_with_scan: Desk, tmp_path: Path, choice: str, expected: list[str]
+) -> None:
+    desk = desk_with_scan
+    node = segment(desk, "spleen", "liver", "aorta")
+    node.GetDisplayNode().SetSegmentVisibility("liver", False)
+    desk.ui.reviewedCheckBox.click()
+    folder = choose_export(desk, tmp_path, ".seg.nrrd", choice)
+    desk.ui.exportButton.click()
+    assert desk.ui.exportLabel.text() == "Wrote Scan segmentation.seg.nrrd."
+    assert exported(folder) == expected
+
+
+def test_the_list_of_segments_follows_the_segmentation_and_keeps_what_was_chosen(
+    desk_with_scan: Desk,
+) -> None:
+    desk = desk_with_scan
+    box = desk.ui.exportSegmentsComboBox
+
+    def texts() -> list[str]:
+        return [box.itemText(index) for index in range(box.count())]
+
+    assert texts() == ["All", "Visible", "Reviewed"]
+    node = segment(desk, "spleen", "liver")
+    assert texts() == ["All", "Visible", "Reviewed", "Spleen", "Liver"]
+    box.setCurrentIndex(4)
+    node.GetSegmentation().GetSegment("spleen").SetName("Milz")
+    assert texts()[3:] == ["Milz", "Liver"] and box.currentText() == "Liver"
+    node.GetSegmentation().RemoveSegment("spleen")
+    assert texts()[3:] == ["Liver"] and box.currentText() == "Liver"
+    node.GetSegmentation().RemoveSegment("liver")
+    assert box.currentText() == "All"
+    assert not desk.ui.exportButton.isEnabled()
+
+
+def test_none_of_the_chosen_kind_is_a_sentence(desk_with_scan: Desk, tmp_path: Path) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+    folder = choose_export(desk, tmp_path, ".seg.nrrd", "Reviewed")
+    desk.ui.exportButton.click()
+    assert "None of the segments is among those to export" in desk.dialogs.errors[0]
+    assert not folder.exists()
+
+
+def test_files_are_replaced_only_when_the_user_agrees(desk_with_scan: Desk, tmp_path: Path) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+    folder = choose_export(desk, tmp_path, "NIfTI")
+    desk.ui.exportButton.click()
+    assert desk.dialogs.questions == []
+    desk.dialogs.answer = False
+    path = folder / "Scan segmentation.nii.gz"
+    path.write_bytes(b"mine")
+    desk.ui.exportButton.click()
+    assert "Scan segmentation.nii.gz" in desk.dialogs.questions[0]
+    assert path.read_bytes() == b"mine"
+    assert desk.ui.exportLabel.text().startswith("Nothing was written")
+    desk.dialogs.answer = True
+    desk.ui.exportButton.click()
+    assert path.read_bytes() != b"mine"
+
+
+def test_dicom_without_a_series_offers_to_create_one(desk_with_scan: Desk, tmp_path: Path) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+    folder = choose_export(desk, tmp_path, "DICOM")
+    desk.dialogs.answer = False
+    desk.ui.exportButton.click()
+    (question,) = desk.dialogs.questions
+    assert "was not loaded from DICOM" in question
+    assert "Write a DICOM series of the volume first?" in question
+    assert desk.ui.exportLabel.text().startswith("The volume 'Scan' was not loaded from DICOM")
+    assert not folder.exists()
+
+    desk.dialogs.answer = True
+    desk.ui.exportButton.click()
+    idle(desk)
+    assert desk.ui.exportLabel.text() == "Wrote Scan segmentation.dcm on 0 images."
+    assert desk.dialogs.errors == []
+
+
+def test_dicom_asks_for_its_packages_first(desk_with_scan: Desk, tmp_path: Path) -> None:
+    desk = desk_with_scan
+    segment(desk, "liver")
+    choose_export(desk, tmp_path, "DICOM")
+    desk.dicom_installer.answer = False
+    desk.ui.exportButton.click()
+    assert desk.dialogs.questions == []
+    assert desk.ui.exportLabel.text() == "Nothing was installed; DICOM needs these packages."
+
+
+def test_the_format_is_saved_with_the_scene(desk_with_scan: Desk, tmp_path: Path) -> None:
+    from VerSemiSlicerLib.ExportFormat import ExportFormat
+
+    choose_export(desk_with_scan, tmp_path, "OBJ")
+    assert desk_with_scan.parameters.exportFormat is ExportFormat.OBJ
+
+
+def test_all_sections_fit_the_width_that_slicer_gives_the_panel(
+    desk_with_scan: Desk, tmp_path: Path
+) -> None:
+    from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel
+
+    desk = desk_with_scan
+    segment(desk, "liver", "portal_and_splenic_veins", uncertainty=True)
+    desk.ui.resultsTable.cellClicked.emit(1, 0)
+    desk.ui.reviewedCheckBox.click()
+    desk.ui.nextPlaceButton.click()
+    desk.ui.libraryFolderEdit.setCurrentPath("/home/user/VerSemi library")
+    desk.ui.exportFolderEdit.setCurrentPath("/home/user/Documents/export")
+    desk.ui.addCorrectedButton.setEnabled(True)
+    for name in ("inputsButton", "promptsButton", "outputButton"):
+        getattr(desk.ui, name).setCollapsed(True)
+    unfold(desk, "correctionSection", "librarySection", "exportSection")
+    desk.picture("panel-sections")
+    clipped = [
+        w.objectName()
+        for kind in (QLabel, QAbstractButton, QComboBox)
+        for w in desk.widget.findChildren(kind)
+        if w.isVisible()
+        and w.objectName()
+        and not (isinstance(w, QLabel) and w.wordWrap())
+        and w.width() < w.minimumSizeHint().width()
+    ]
+    assert clipped == []
