@@ -91,3 +91,12 @@ def test_terminology_has_the_seven_parts_that_slicer_reads():
 def test_an_unknown_prompt_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="no task prompt 'spline'.*spleen"):
         get_task("spline")
+
+
+def test_no_two_prompts_have_colours_that_an_eye_confuses():
+    from itertools import combinations
+
+    shown = [task for task in TASKS.values() if task.id != FOREGROUND]
+    for a, b in combinations(shown, 2):
+        distance = sum((x - y) ** 2 for x, y in zip(a.color, b.color, strict=True)) ** 0.5
+        assert distance >= 45, f"{a.id} and {b.id}: {distance:.0f}"

@@ -209,13 +209,14 @@ def _covered(grid: Grid, header: Header) -> np.ndarray:
     ]
     inside = np.ones(grid.shape, dtype=bool)
     for row, n in zip(inverse[:3], header.size, strict=True):
-        # One separable sum per image axis: no array of coordinates is ever built.
-        index = (
-            row[2] * axes[2][:, None, None]
-            + row[1] * axes[1][None, :, None]
-            + row[0] * axes[0][None, None, :]
-            + row[3]
-        )
+        # One separable sum per image axis: no array of coordinates is ever built, and a scan
+        # that lies along the patient's axes needs one line of numbers for each.
+        index = np.full((1, 1, 1), row[3])
+        for axis, shape in enumerate(((1, 1, -1), (1, -1, 1), (-1, 1, 1))):
+            if abs(row[axis]) * np.ptp(axes[axis]) > 1e-6:
+                index = index + row[axis] * axes[axis].reshape(shape)
+            else:
+                index = index + row[axis] * axes[axis][0]
         inside &= (index >= -0.5 - 1e-6) & (index <= n - 0.5 + 1e-6)
     return inside
 

@@ -36,7 +36,8 @@ class Task:
         name: the name shown to people.
         label: value in a label map; 0 is background.
         category, type, modifier: SNOMED CT category, type and, for sided organs, the side.
-        color: recommended display colour, RGB in 0..255.
+        color: recommended display colour, RGB in 0..255; near Slicer's own for the structure, and
+            moved where neighbours could not be told apart.
         modality: ``"CT"`` or ``"MR"``; empty for *foreground*, which belongs to all.
         group: prompts of one group share spacing and intensity normalisation, so one backbone
             pass answers them all: ``"ct"``, ``"lge_mr"``, ``"t1_mr"``.
@@ -125,14 +126,14 @@ _ALL = (
         note="The type is any neoplasm; that it lies in the lung is not part of the code.",
     ),
     _ct("spleen", "Spleen", 3, Code("78961009", "Spleen"), (157, 108, 162)),
-    _ct("pancreas", "Pancreas", 4, Code("15776009", "Pancreas"), (249, 180, 111)),
+    _ct("pancreas", "Pancreas", 4, Code("15776009", "Pancreas"), (249, 200, 80)),
     _ct("liver", "Liver", 5, Code("10200004", "Liver"), (221, 130, 101)),
-    _ct("right_kidney", "Right kidney", 6, _KIDNEY, (185, 102, 83), _RIGHT, "left_kidney"),
-    _ct("left_kidney", "Left kidney", 7, _KIDNEY, (211, 142, 115), _LEFT, "right_kidney"),
-    _ct("gallbladder", "Gallbladder", 8, Code("28231008", "Gallbladder"), (139, 150, 98)),
-    _ct("esophagus", "Esophagus", 9, Code("32849002", "Esophagus"), (211, 171, 143)),
-    _ct("stomach", "Stomach", 10, Code("69695003", "Stomach"), (216, 132, 105)),
-    _ct("aorta", "Aorta", 11, Code("15825003", "Aorta"), (224, 97, 76)),
+    _ct("right_kidney", "Right kidney", 6, _KIDNEY, (150, 85, 60), _RIGHT, "left_kidney"),
+    _ct("left_kidney", "Left kidney", 7, _KIDNEY, (240, 150, 170), _LEFT, "right_kidney"),
+    _ct("gallbladder", "Gallbladder", 8, Code("28231008", "Gallbladder"), (90, 160, 70)),
+    _ct("esophagus", "Esophagus", 9, Code("32849002", "Esophagus"), (225, 200, 150)),
+    _ct("stomach", "Stomach", 10, Code("69695003", "Stomach"), (120, 200, 190)),
+    _ct("aorta", "Aorta", 11, Code("15825003", "Aorta"), (224, 50, 45)),
     _ct(
         "inferior_vena_cava",
         "Inferior vena cava",
@@ -145,7 +146,7 @@ _ALL = (
         "Portal and splenic veins",
         13,
         Code("32764006", "Portal vein"),
-        (0, 112, 178),
+        (60, 80, 190),
         note="One prompt for two veins; the nearest single concept is the portal vein.",
     ),
     _ct(
@@ -153,7 +154,7 @@ _ALL = (
         "Right adrenal gland",
         14,
         _ADRENAL,
-        (244, 186, 150),
+        (255, 110, 200),
         _RIGHT,
         "left_adrenal_gland",
     ),
@@ -162,7 +163,7 @@ _ALL = (
         "Left adrenal gland",
         15,
         _ADRENAL,
-        (249, 186, 110),
+        (170, 90, 250),
         _LEFT,
         "right_adrenal_gland",
     ),

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from versemi.cli import evaluate, library, segment, tasks, train
+from versemi.cli import benchmark, evaluate, library, segment, tasks, train
 from versemi.errors import VersemiError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("measure")(train.measure)
+app.command("benchmark")(benchmark.benchmark)
 app.add_typer(library.app, name="library")
 
 

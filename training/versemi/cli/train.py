@@ -90,7 +90,7 @@ def train(
 
     - versemi train --protocol versemi4.json --fraction 10 --method cps --out runs/cps
     """
-    _need_training_packages()
+    need_training_packages()
     runs, root = _runs(data or [], config, protocol, fraction, method, without or [], seed, steps)
     from versemi.learning.release import release
     from versemi.learning.run import train as run
@@ -213,7 +213,7 @@ def measure(
 
     The measured Dice goes into the pack's manifest, the table into its README.md.
     """
-    _need_training_packages()
+    need_training_packages()
     from versemi.export import write_text
     from versemi.learning.configuration import load_settings
     from versemi.learning.release import add_measurements
@@ -235,7 +235,7 @@ def measure(
     output().print(table)
 
 
-def _need_training_packages() -> None:
+def need_training_packages() -> None:
     """Training wants more than segmenting does; say so before anything is computed.
 
     Raises:

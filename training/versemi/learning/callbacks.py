@@ -79,6 +79,31 @@ class WaitingTime(Callback):
         self._ended = None
 
 
+class TrainingTime(Callback):
+    """Seconds of training, over all the times that a run was stopped and went on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        """The clock runs from the first sample on, waiting for data and checkpoints included."""
+        now = time.perf_counter()
+        if self._since is not None:
+            self.seconds += now - self._since
+        self._since = now
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.seconds = float(state_dict["seconds"])
+
+
 class StepsBar(Callback):
     """A progress bar over the steps of the whole run; Lightning's counts samples of an epoch."""
 

@@ -66,6 +66,10 @@ class Protocol:
             _check(task, path)
         return cls(name, path.parent, tasks)
 
+    def beside(self, folder: Path) -> Protocol:
+        """The same protocol with its data sets in another folder."""
+        return replace(self, folder=folder)
+
     def split_pool(self, seed: int) -> dict[str, Any]:
         """A protocol on the pool alone, for choosing: its measuring cases come out of the pool.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import lightning as L
@@ -9,6 +10,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from versemi.export import write_text
+from versemi.learning.callbacks import TrainingTime
 from versemi.learning.configuration import RunSettings
 from versemi.learning.data import SampleDataset
 from versemi.learning.pictures import Pictures
@@ -68,6 +70,7 @@ def train(
         partner=partner,
         described=described,
     )
+    clock = TrainingTime()
     run(
         training,
         dataset,
@@ -76,6 +79,8 @@ def train(
         devices=devices,
         nodes=nodes,
         workers=workers,
-        callbacks=(Pictures(dataset, out / "pictures"), *callbacks),
+        callbacks=(clock, Pictures(dataset, out / "pictures"), *callbacks),
     )
+    timed = {"steps": settings.steps, "samples": settings.samples, "seconds": clock.seconds}
+    write_text(json.dumps(timed) + "\n", out / "training.json")
     return training.teacher.eval()

@@ -1,0 +1,126 @@
+"""The benchmark's plan, its runs, and the page about them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from versemi.cli import main
+from versemi.learning.benchmark import plan
+from versemi.learning.benchmark.execution import flatness, mean_dice, task_mean
+from versemi.learning.benchmark.plan import Configuration, strongest_rival, whole_plan
+
+SCALE = {
+    "steps": 12,
+    "samples": 2,
+    "rate": 0.001,
+    "average": 0.9,
+    "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
+    "network": {"backbone": "unet", "features": 8},
+    "tasks": {
+        "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
+        "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},
+    },
+}
+
+
+@pytest.fixture
+def protocol_file(small_data, tmp_path):
+    data = shutil.copytree(small_data, tmp_path / "data")
+    tasks = {}
+    for folder, task, labels in (
+        ("ct", "liver", {"1": "liver", "2": "right kidney"}),
+        ("mr", "left_atrium", {"1": "left atrium"}),
+    ):
+        names = [f"{folder}_{i}" for i in range(3)]
+        (data / folder / "dataset.json").write_text(json.dumps({"order": names, "labels": labels}))
+        tasks[task] = {
+            "dataset": folder,
+            "label": 1,
+            "pool": names[:2],
+            "labelled_10": names[:1],
+            "labelled_20": names[:2],
+            "devtest": names[2:],
+        }
+    path = data / "protocol.json"
+    path.write_text(json.dumps({"name": "small", "tasks": tasks}))
+    return path
+
+
+def test_the_plan_holds_what_a_reader_wants_to_know_and_nothing_twice():
+    every = whole_plan("cps")
+    names = [c.folder for c in every]
+    assert len(set(names)) == len(names)
+    assert {c.method for c in every if c.fraction == 10 and not c.without} == set(plan.METHODS)
+    for method in ("versemi", "cps"):
+        assert {c.seed for c in every if c.method == method and not c.without} == {0, 1, 2}
+    assert {c.without for c in every if c.without} == {(part,) for part in plan.PARTS}
+    assert {c.method for c in every if c.fraction == 20} == {"versemi", "supervised", "cps"}
+
+
+def test_the_strongest_rival_is_the_one_with_the_best_mean():
+    means = [
+        (Configuration(10, m), v) for m, v in (("versemi", 0.9), ("single", 0.6), ("cps", 0.7))
+    ]
+    assert strongest_rival(means) == "cps"
+
+
+def test_a_mean_leaves_out_what_is_undefined():
+    rows = [
+        {"task": "liver", "dice": 0.5, "hd95_mm": None},
+        {"task": "liver", "dice": None, "hd95_mm": None},
+        {"task": "spleen", "dice": 0.9, "hd95_mm": 3.0},
+    ]
+    result = {"cases": rows}
+    assert task_mean(result, "liver", "dice") == 0.5
+    assert task_mean(result, "liver", "hd95_mm") is None
+    assert mean_dice(result) == pytest.approx(0.7)
+
+
+def test_flatness_is_the_share_by_which_the_loss_still_fell(tmp_path):
+    log = tmp_path / "metrics.csv"
+    losses = [1.0] * 80 + [0.5] * 10 + [0.4] * 10
+    log.write_text("step,loss\n" + "".join(f"{i},{v}\n" for i, v in enumerate(losses)))
+    assert flatness(log) == pytest.approx(0.2)
+
+
+def test_the_command_runs_resumes_and_writes_its_page(protocol_file, tmp_path, monkeypatch, capsys):
+    from versemi.learning import configuration, protocol
+
+    round_ = [Configuration(10, "versemi"), Configuration(10, "single")]
+    for module in (protocol, configuration):
+        monkeypatch.setattr(module, "shipped", lambda name: SCALE)
+    monkeypatch.setattr(plan, "first_round", lambda: round_)
+    monkeypatch.setattr(
+        plan, "whole_plan", lambda rival: [*round_, Configuration(10, "versemi", ("synthetic",))]
+    )
+    out, docs = tmp_path / "runs", tmp_path / "docs"
+    command = ["benchmark", "--protocol", str(protocol_file), "--out", str(out), "--device", "cpu"]
+
+    def go(*more: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--docs", str(docs), *more])
+        return ended.value.code
+
+    assert go() == 0
+    page = (docs / "benchmark.md").read_text()
+    assert "versemi without synthetic" in page and "Left atrium" in page
+    summary = json.loads((docs / "benchmark.json").read_text())
+    assert [r["method"] for r in summary["results"]] == ["versemi", "single", "versemi"]
+    assert all(r["runs"][0]["seconds"] > 0 for r in summary["results"])
+    rows = list(csv.DictReader((docs / "benchmark-cases.csv").open()))
+    assert {row["case"] for row in rows} == {"ct_2", "mr_2"} and len(rows) == 6
+    for picture in ("benchmark-dice.png", "benchmark-losses.png"):
+        assert (docs / "pictures" / picture).stat().st_size > 1000
+
+    before = (out / "10-versemi-0" / "result.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert go("--report") == 0
+    assert "training" not in capsys.readouterr().err
+    assert (out / "10-versemi-0" / "result.json").stat().st_mtime_ns == before
+
+    assert go("--only", "10-nothing-0") == 2
+    assert "no configuration 10-nothing-0" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""``versemi benchmark``: VerSemi and its rivals on a protocol, and the page about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from versemi.cli.options import Device, DeviceOption, output, result_table, say
+from versemi.cli.train import need_training_packages
+from versemi.errors import InputError
+
+
+def benchmark(
+    protocol: Annotated[
+        Path, typer.Option("--protocol", metavar="FILE", help="Tasks and cases, in JSON.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")],
+    docs: Annotated[
+        Path | None,
+        typer.Option("--docs", metavar="DIR", help="Write the page here; by default into OUT."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="Only these configurations, such as 10-versemi-0; give it again for more.",
+        ),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Run nothing; write the page about what is there.")
+    ] = False,
+    split: Annotated[
+        int | None,
+        typer.Option(
+            "--split",
+            metavar="SEED",
+            help="Measure on cases split off the pool with this seed, for making choices.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Prepared scans; by default OUT/prepared."),
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train and measure VerSemi and its rivals; a benchmark that was stopped goes on where it was.
+
+    First every method with 10% of the labels, then VerSemi without each of its parts, two more
+    seeds of VerSemi and of the strongest rival, and 20% of the labels. The page is written anew
+    after every configuration.
+
+    Examples:
+
+    - versemi benchmark --protocol versemi4.json --out runs/benchmark --docs docs
+
+    - versemi benchmark --protocol versemi4.json --out runs/benchmark --docs docs --report
+    """
+    need_training_packages()
+    from versemi.learning.benchmark.execution import RESULT, execute, mean_dice
+    from versemi.learning.benchmark.plan import (
+        RIVALS,
+        Configuration,
+        first_round,
+        strongest_rival,
+        whole_plan,
+    )
+    from versemi.learning.benchmark.report import write_report
+    from versemi.learning.configuration import shipped
+    from versemi.learning.protocol import Protocol, write_split
+
+    loaded = Protocol.load(protocol)
+    if split is not None:
+        path = write_split(loaded, split, out / f"{loaded.name}-split{split}.json")
+        loaded = Protocol.load(path).beside(loaded.folder)
+    every = {c.folder for rival in RIVALS for c in whole_plan(rival)}
+    for name in only or []:
+        if name not in every:
+            raise InputError(
+                f"There is no configuration {name}; there are {', '.join(sorted(every))}."
+            )
+    results: dict[str, dict[str, Any]] = {}
+
+    def done(name: str) -> bool:
+        return (out / name / RESULT).is_file()
+
+    def go(plan: list[Configuration]) -> None:
+        for configuration in plan:
+            name = configuration.folder
+            if name in results or (only and name not in only and not done(name)):
+                continue
+            if report and not done(name):
+                continue
+            results[name] = execute(
+                loaded,
+                configuration,
+                out,
+                cache=cache or out / "prepared",
+                accelerator={"cuda": "gpu"}.get(device.value, device.value),
+                device=device.value,
+                tell=say,
+            )
+            kept = list(results.values())
+            write_report(loaded, kept, shipped("protocol.yaml"), out, docs or out)
+
+    go(first_round())
+    measured = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]
+    if any(c.method in RIVALS for c, _ in measured):
+        go(whole_plan(strongest_rival(measured)))
+    if not results:
+        raise InputError(f"There is no finished configuration in {out}; run it without --report.")
+    table = result_table("Configuration", "Mean Dice")
+    for name, result in results.items():
+        table.add_row(name, f"{mean_dice(result):.4f}")
+    output().print(table)

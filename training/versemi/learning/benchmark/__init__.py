@@ -1,0 +1,1 @@
+"""The benchmark: which runs a protocol is measured with, their results, and the page about them."""

@@ -1,0 +1,148 @@
+"""Running configurations: train, measure, keep what came out; what is done is not done again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from versemi.errors import InputError
+from versemi.evaluation import evaluate, find_cases
+from versemi.export import write_text
+from versemi.inference import Segmenter
+from versemi.learning.benchmark.plan import Configuration
+from versemi.learning.protocol import Protocol, runs_of
+from versemi.learning.release import release
+from versemi.learning.run import train
+from versemi.modelpack import ModelPack
+
+RESULT = "result.json"
+
+
+def execute(
+    protocol: Protocol,
+    configuration: Configuration,
+    out: Path,
+    *,
+    cache: Path,
+    accelerator: str = "auto",
+    device: str = "auto",
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Train and measure one configuration, or go on where it was stopped.
+
+    Args:
+        protocol: tasks and cases.
+        configuration: what to run.
+        out: folder of the benchmark's runs.
+        cache: folder for prepared scans.
+        accelerator: of the training, as Lightning names it.
+        device: of the measuring, as for :class:`Segmenter`.
+        tell: told what is being done.
+
+    Returns:
+        The result, which lies in ``result.json`` of the configuration's folder.
+    """
+    folder = out / configuration.folder
+    if (folder / RESULT).is_file():
+        return dict(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    runs = runs_of(
+        protocol,
+        fraction=configuration.fraction,
+        method=configuration.method,
+        without=configuration.without,
+        seed=configuration.seed,
+    )
+    trained, rows = [], []
+    for name, settings in runs.items():
+        place = folder / name
+        if not (place / "pack").is_dir():
+            tell(f"{configuration.folder}: training {name}, {settings.steps} steps")
+            network = train(settings, protocol.folder, place, cache=cache, accelerator=accelerator)
+            release(settings, network, protocol.folder, place / "pack")
+        pack = ModelPack.load(place / "pack")
+        segmenter = Segmenter(pack, device)
+        for task in protocol.tasks:
+            if task.prompt not in pack.task_ids:
+                continue
+            tell(f"{configuration.folder}: measuring {task.prompt}")
+            cases = find_cases(protocol.folder / task.dataset, task.devtest)
+            rows += evaluate(segmenter, cases, {task.prompt: task.label})["cases"]
+        timed = json.loads((place / "training.json").read_text(encoding="utf-8"))
+        trained.append({"run": name, **timed, "flatness": flatness(place / "csv" / "metrics.csv")})
+    result = {
+        "fraction": configuration.fraction,
+        "method": configuration.method,
+        "without": list(configuration.without),
+        "seed": configuration.seed,
+        "runs": trained,
+        "hardware": hardware(),
+        "cases": rows,
+    }
+    write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", folder / RESULT)
+    return result
+
+
+def mean_dice(result: dict[str, Any]) -> float:
+    """Mean over tasks of the mean Dice over cases, 0..1."""
+    means = [task_mean(result, task, "dice") for task in tasks_of(result)]
+    return sum(m for m in means if m is not None) / len(means)
+
+
+def tasks_of(result: dict[str, Any]) -> list[str]:
+    """The tasks that a result measures, in the protocol's order."""
+    return list(dict.fromkeys(str(row["task"]) for row in result["cases"]))
+
+
+def task_mean(result: dict[str, Any], task: str, metric: str) -> float | None:
+    """Mean of a metric over a task's cases; None where it is undefined in all of them."""
+    values = [row[metric] for row in result["cases"] if row["task"] == task]
+    known = [float(v) for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def flatness(log: Path) -> float | None:
+    """How much the training loss still fell at the end: its mean over the last tenth of the steps
+    against that of the tenth before, as a share of the latter; 0 is flat, None a run too short.
+    """
+    course = loss_curve(log) if log.is_file() else []
+    tenth = len(course) // 10
+    if not tenth:
+        return None
+    last = [loss for _, loss in course[-tenth:]]
+    before = [loss for _, loss in course[-2 * tenth : -tenth]]
+    return (sum(before) - sum(last)) / sum(before)
+
+
+def loss_curve(log: Path) -> list[tuple[int, float]]:
+    """Step and loss from a run's CSV log.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        with log.open(encoding="utf-8", newline="") as file:
+            rows: Sequence[dict[str, str]] = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"The log {log} cannot be read ({error.strerror}).") from None
+    return [(int(row["step"]), float(row["loss"])) for row in rows if row.get("loss")]
+
+
+def hardware() -> str:
+    """The machine in words."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    return f"{os.cpu_count()} cores of {name}"

@@ -1,0 +1,102 @@
+"""The benchmark's plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from versemi.learning.benchmark.execution import loss_curve
+from versemi.learning.benchmark.plan import Configuration
+from versemi.tasks import get_task
+
+Result = dict[str, Any]
+_COLOURS = ("#1b6ca8", "#e07b39", "#4c9f70", "#8e5ea2", "#c0504d", "#7f7f7f", "#b8a038", "#5fa8a8")
+_SMOOTH = 10
+
+
+def draw_dice(results: Sequence[Result], tasks: Sequence[str], path: Path) -> None:
+    """Draw the Dice of every case, and the means, per task and method, for the first fraction.
+
+    Args:
+        results: of configurations without anything left out; others are not drawn.
+        tasks: in the order of the panels.
+        path: PNG.
+    """
+    fraction = min(r["fraction"] for r in results)
+    shown = [r for r in results if r["fraction"] == fraction and not r["without"]]
+    methods = list(dict.fromkeys(str(r["method"]) for r in shown))
+    figure = Figure(figsize=(2.6 * len(tasks) + 0.6, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for axis, task in zip(axes, tasks, strict=True):
+        for place, method in enumerate(methods):
+            values = np.array(
+                [
+                    row["dice"]
+                    for result in shown
+                    if result["method"] == method
+                    for row in result["cases"]
+                    if row["task"] == task and row["dice"] is not None
+                ]
+            )
+            # Spread sideways by rank, the same way every time.
+            spread = (np.argsort(np.argsort(values)) % 5 - 2) * 0.07
+            colour = _COLOURS[place % len(_COLOURS)]
+            axis.scatter(place + spread, values, s=12, color=colour, alpha=0.6, linewidths=0)
+            if values.size:
+                axis.hlines(values.mean(), place - 0.3, place + 0.3, color=colour, linewidth=2.5)
+        axis.set_title(get_task(task).name, fontsize=10)
+        axis.set_xticks(range(len(methods)), methods, rotation=40, ha="right", fontsize=8)
+        axis.set_ylim(0, 1)
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel(f"Dice, {fraction}% of the labels")
+    _save(figure, path)
+
+
+def draw_losses(results: Sequence[Result], runs: Path, path: Path) -> None:
+    """Draw the training loss of each configuration over the share of its steps.
+
+    Args:
+        results: what was run.
+        runs: folder of the configurations' folders.
+        path: PNG.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for number, result in enumerate(r for r in results if r["seed"] == 0):
+        left_out = tuple(result["without"])
+        configuration = Configuration(result["fraction"], result["method"], left_out)
+        for run in result["runs"]:
+            log = runs / configuration.folder / run["run"] / "csv" / "metrics.csv"
+            if not log.is_file():
+                continue
+            curve = np.array(loss_curve(log))
+            if len(curve) < _SMOOTH:
+                continue
+            smooth = np.convolve(curve[:, 1], np.ones(_SMOOTH) / _SMOOTH, mode="valid")
+            share = curve[_SMOOTH - 1 :, 0] / run["steps"]
+            first = run is result["runs"][0]
+            axis.plot(
+                share,
+                smooth,
+                color=_COLOURS[number % len(_COLOURS)],
+                linewidth=1.0,
+                label=configuration.folder if first else None,
+            )
+    axis.set_xlabel("share of the run's steps")
+    axis.set_ylabel(f"training loss, mean of {_SMOOTH} logged steps")
+    axis.grid(alpha=0.3)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7, ncols=2)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,168 @@
+"""From results to a page: tables, plots, JSON and every case in a CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from versemi.evaluation import METRICS, RULE
+from versemi.export import write_text
+from versemi.learning.benchmark import plots
+from versemi.learning.benchmark.execution import mean_dice, task_mean, tasks_of
+from versemi.learning.benchmark.plan import Configuration
+from versemi.learning.protocol import Protocol
+from versemi.tasks import get_task
+
+Result = dict[str, Any]
+_TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95_mm": "HD95 (mm)", "assd_mm": "ASD (mm)"}
+_SHARES = ("dice", "jaccard")
+
+
+def write_report(
+    protocol: Protocol, results: Sequence[Result], scale: Mapping[str, Any], runs: Path, docs: Path
+) -> Path:
+    """Write ``benchmark.md``, ``.json``, ``-cases.csv`` and plots.
+
+    Args:
+        protocol: what was measured.
+        results: of :func:`versemi.learning.benchmark.execution.execute`, at least one.
+        scale: the benchmark's settings.
+        runs: folder of the runs, for their loss curves.
+        docs: folder that gets the files.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    tasks = tasks_of(results[0])
+    summary = {
+        "protocol": protocol.name,
+        "scale": dict(scale),
+        "rule": RULE,
+        "results": [_summary(result, tasks) for result in results],
+    }
+    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", docs / "benchmark.json")
+    write_text(_cases(results), docs / "benchmark-cases.csv")
+    plots.draw_dice(results, tasks, docs / "pictures" / "benchmark-dice.png")
+    plots.draw_losses(results, runs, docs / "pictures" / "benchmark-losses.png")
+    return write_text(_page(protocol, results, tasks, scale), docs / "benchmark.md")
+
+
+def variant(result: Result) -> Configuration:
+    """The configuration of a result."""
+    return Configuration(
+        result["fraction"], result["method"], tuple(result["without"]), result["seed"]
+    )
+
+
+def _summary(result: Result, tasks: Sequence[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in result.items() if key != "cases"}
+    means = {task: {m: task_mean(result, task, m) for m in METRICS} for task in tasks}
+    return {**kept, "mean_dice": mean_dice(result), "tasks": means}
+
+
+def _cases(results: Sequence[Result]) -> str:
+    columns = ("task", "case", *METRICS, "outcome", "volume_ml", "reference_ml")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["configuration", *columns])
+    for result in results:
+        for row in result["cases"]:
+            writer.writerow([variant(result).folder, *(_cell(row[key]) for key in columns)])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else value
+
+
+def _page(
+    protocol: Protocol, results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, Any]
+) -> str:
+    lines = [
+        f"# Benchmark on {protocol.name}",
+        "",
+        "Made by `versemi benchmark`; the numbers stand in [benchmark.json](benchmark.json), every "
+        "case in [benchmark-cases.csv](benchmark-cases.csv). Whole files, each on its own grid; "
+        "the averaged weights of the last step; no checkpoint was chosen.",
+        "",
+        f"Scale: {scale['steps']} steps of {scale['samples']} samples for the methods with one "
+        "model for all tasks; a model of one task sees as many batches of its task. Settings: "
+        "`training/versemi/learning/protocol.yaml`.",
+        "",
+        "![Dice per task and method](pictures/benchmark-dice.png)",
+        "",
+    ]
+    for fraction in sorted({r["fraction"] for r in results}):
+        chosen = [r for r in results if r["fraction"] == fraction]
+        lines += [f"## {fraction}% of the labels", ""]
+        for metric in METRICS:
+            lines += [*_table(chosen, tasks, metric), ""]
+    lines += ["## Cost and convergence", "", *_costs(results), ""]
+    lines += ["![Training loss](pictures/benchmark-losses.png)", "", "## Rule", "", RULE, ""]
+    return "\n".join(lines)
+
+
+def _table(results: Sequence[Result], tasks: Sequence[str], metric: str) -> list[str]:
+    """One row per method; mean over seeds, with the standard deviation where there are several."""
+    names = [get_task(task).name for task in tasks]
+    lines = [
+        f"**{_TITLES[metric]}**",
+        "",
+        f"| method | seeds | {' | '.join(names)} | mean |",
+        f"|---|---|{'---|' * (len(tasks) + 1)}",
+    ]
+    by_variant: dict[str, list[Result]] = {}
+    for result in results:
+        by_variant.setdefault(variant(result).variant, []).append(result)
+    for name, group in by_variant.items():
+        columns = [[task_mean(result, task, metric) for result in group] for task in tasks]
+        means = [_average([column[i] for column in columns]) for i in range(len(group))]
+        cells = [_spread(column, metric) for column in [*columns, means]]
+        lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _average(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return mean(known) if known else None
+
+
+def _spread(values: Sequence[float | None], metric: str) -> str:
+    factor, digits = (100, 1) if metric in _SHARES else (1, 1)
+    known = [v * factor for v in values if v is not None]
+    if not known:
+        return "-"
+    spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{mean(known):.{digits}f}{spread}"
+
+
+def _costs(results: Sequence[Result]) -> list[str]:
+    lines = [
+        "Loss still falling: by how much the mean training loss of the last tenth of the steps lay "
+        "under that of the tenth before.",
+        "",
+        "| configuration | steps | minutes | loss still falling | hardware |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        runs = result["runs"]
+        falling = _average([run["flatness"] for run in runs])
+        cells = [
+            variant(result).folder,
+            " + ".join(str(run["steps"]) for run in runs),
+            f"{sum(run['seconds'] for run in runs) / 60:.0f}",
+            "-" if falling is None else f"{falling:.1%}",
+            result["hardware"],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
