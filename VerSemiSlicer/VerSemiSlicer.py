@@ -23,7 +23,7 @@ class VerSemiSlicer(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("VerSemi")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["The VerSemiSlicer developers"]
         self.parent.helpText = _(
             "Segments the chosen volume under one or several task prompts, with a model that the "

@@ -153,6 +153,45 @@ def test_the_real_worker_can_be_cancelled_killed_and_revived(
     assert len(revived.rows) == 1
 
 
+def test_a_corrected_result_goes_into_a_library_and_to_dicom_through_the_real_worker(
+    engine_logic: SegmentationLogic, add_volume: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    from versemi.caselibrary import CaseLibrary
+    from VerSemiSlicerLib import Segments
+    from VerSemiSlicerLib.ExportFormat import ExportFormat
+    from VerSemiSlicerLib.ExportLogic import ExportLogic, ExportRequest
+    from VerSemiSlicerLib.LibraryLogic import KeepRequest, LibraryLogic
+
+    volume = add_volume(GRID, values=noise())
+    node = engine_logic.segment(
+        SegmentationRequest(volume, ["liver"], modality="CT", device="cpu")
+    ).segmentationNode
+    mask = np.zeros(noise().shape, np.uint8)
+    mask[10:20, 10:20, 10:20] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "liver", volume)
+    Segments.setReviewed(node.GetSegmentation().GetSegment("liver"), True)
+    said: list[Any] = []
+    link, catalog = engine_logic.link, engine_logic.catalog
+    library, export = LibraryLogic(catalog, link), ExportLogic(catalog, link)
+    for client in (library, export):
+        client.finished.connect(said.append)
+        client.failed.connect(lambda sentence, detail: said.append(sentence))
+
+    library.start(KeepRequest(str(tmp_path / "library"), volume, node, "CT"))
+    link.waitUntilIdle(timeout=60)
+    format, folder = ExportFormat.DICOM, str(tmp_path / "export")
+    export.start(ExportRequest(volume, node, ["liver"], format, folder, True, "CT"))
+    link.waitUntilIdle(timeout=60)
+
+    case, written = said
+    (kept,) = CaseLibrary.open(tmp_path / "library").cases()
+    assert (kept.id, kept.prompts, kept.parent) == (case.case, ("liver",), "tiny 0.0.1")
+    assert kept.predicted_path is not None
+    assert len(written.files) == noise().shape[0] + 1
+    assert all(Path(file).is_file() for file in written.files)
+
+
 def test_a_damaged_pack_is_told_in_the_engines_sentence(
     tiny_pack: Path, tmp_path: Path, add_volume: Any
 ) -> None:

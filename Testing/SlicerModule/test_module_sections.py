@@ -55,7 +55,7 @@ def test_the_editor_gets_volume_and_segmentation_of_the_result_and_the_prompts_s
     assert desk.editor.currentSegmentID() == "spleen"
     assert desk.editor.node.GetSingletonTag() == "VerSemiSlicer"
     assert desk.editor.undo_states == 10
-    assert desk.editor.hidden == {"segmentation", "source volume"}
+    assert desk.editor.hidden == {"segmentation", "source volume", "automatic display"}
 
     desk.check("spleen", False)
     assert desk.editor.currentSegmentID() == "liver"
@@ -243,6 +243,7 @@ def test_the_folders_are_the_same_in_the_next_scene(desk_with_scan: Desk, tmp_pa
     desk.panel.sceneAboutToClose()
     slicer.mrmlScene.Clear(0)
     desk.panel.enter()
+    assert desk.editor.sourceVolumeNode() is None
     assert desk.ui.libraryFolderEdit.findChild(QLineEdit).text() == str(tmp_path)
     assert desk.library._folder == str(tmp_path)
 

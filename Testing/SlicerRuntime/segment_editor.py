@@ -95,6 +95,9 @@ class qMRMLSegmentEditorWidget(QtWidgets.QWidget):
     def setSourceVolumeNodeSelectorVisible(self, visible: bool) -> None:
         self._hide("source volume", visible)
 
+    def setAutoShowSourceVolumeNode(self, show: bool) -> None:
+        self._hide("automatic display", show)
+
     def setupViewObservations(self) -> None:
         self.view_observations = True
 

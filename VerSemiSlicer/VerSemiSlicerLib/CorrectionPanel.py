@@ -38,6 +38,8 @@ class CorrectionPanel(VTKObservationMixin):
         # Volume and segmentation are those of the panel, and are chosen there.
         self.editor.setSegmentationNodeSelectorVisible(False)
         self.editor.setSourceVolumeNodeSelectorVisible(False)
+        # What the views show is the user's choice, and that of the buttons here.
+        self.editor.setAutoShowSourceVolumeNode(False)
         # The settings before the scene: what the editor then chooses by itself is kept in them.
         self._useEditorNode(logic.editorNode())
         self.editor.setMRMLScene(slicer.mrmlScene)

@@ -114,11 +114,11 @@ class Panel(VTKObservationMixin):
 
     def enter(self) -> None:
         """The panel comes into view: settings are taken from the scene."""
+        for section in self.sections:
+            section.enter()
         self.useParameterNode(self._getParameterNode())
         if self._parameterNode.inputVolume is None and not self.logic.isRunning:
             self._parameterNode.inputVolume = _firstScan()
-        for section in self.sections:
-            section.enter()
 
     def exit(self) -> None:
         """Another module comes into view; a run goes on behind it."""
