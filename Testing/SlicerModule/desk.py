@@ -98,6 +98,22 @@ class Desk:
 
         return ParameterNode(self.node())
 
+    def segment(self, *prompts: str, uncertainty: bool = False) -> Any:
+        """Segments the scan by a click, to the end; returns the segmentation."""
+        for prompt in prompts:
+            self.check(prompt)
+        self.ui.uncertaintyCheckBox.setChecked(uncertainty)
+        self.ui.segmentButton.click()
+        self.wait_until_idle()
+        return self.parameters.outputSegmentation
+
+    def wait_until_idle(self) -> None:
+        self.wait_until(lambda: not self.panel.logic.link.isBusy)
+
+    def unfold(self, *sections: str) -> None:
+        for name in sections:
+            getattr(self.ui, name).setCollapsed(False)
+
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,59 +13,22 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from in_process import InProcessWorker
+from export_bench import (
+    LEFT,
+    PARTS,
+    RIGHT,
+    SHAPE,
+    TURNED,
+    Bench,
+    expected_points,
+    make_segments,
+    points_of,
+)
 
-from versemi.dicomimages import write_series
 from versemi.tasks import TASKS
 from VerSemiSlicerLib import Segments
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.ExportFormat import ExportFormat
-from VerSemiSlicerLib.ExportLogic import ExportLogic, ExportRequest, ExportResult
-from VerSemiSlicerLib.WorkerLink import WorkerLink
-
-RIGHT = np.diag([-2.0, -2.0, 3.0, 1.0])
-LEFT = np.diag([2.0, -2.0, 3.0, 1.0])
-TURNED = np.array([[0, -1.0, 0, 30], [1, 0, 0, -20], [0, 0, 1, 5], [0, 0, 0, 1]])
-SHAPE = (14, 18, 20)
-PARTS = {
-    "liver": np.s_[2:9, 3:9, 4:12],
-    "left_kidney": np.s_[6:12, 10:16, 3:9],
-    "Segment_1": np.s_[3:8, 4:10, 13:18],
-}
-
-
-class Bench:
-    """The logic with what it exports, and a DICOM database of one's own."""
-
-    def __init__(self, catalog: Any, folder: Path) -> None:
-        self.files: dict[str, str] = {}
-        self.worker = InProcessWorker()
-        self.folder = folder / "Ausgabe für Übung"
-        temporary = folder / "temporary"
-        temporary.mkdir()
-        self.logic = ExportLogic(
-            catalog, WorkerLink(self.worker), str(temporary), lambda uid: self.files.get(uid, "")
-        )
-        self.results: list[ExportResult] = []
-        self.failures: list[str] = []
-        self.logic.finished.connect(self.results.append)
-        self.logic.failed.connect(lambda sentence, detail: self.failures.append(sentence))
-
-    def request(self, volume: Any, node: Any, format: Any, **changes: Any) -> ExportRequest:
-        given = {
-            "volumeNode": volume,
-            "segmentationNode": node,
-            "segmentIds": Segments.segmentIds(node),
-            "format": format,
-            "folder": str(self.folder),
-        }
-        return ExportRequest(**{**given, **changes})
-
-    def export(self, volume: Any, node: Any, format: Any, **changes: Any) -> ExportResult:
-        self.logic.start(self.request(volume, node, format, **changes))
-        self.logic.link.waitUntilIdle(timeout=60)
-        assert self.failures == []
-        return self.results[-1]
 
 
 @pytest.fixture
@@ -74,55 +38,7 @@ def bench(catalog: Any, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def segments(add_volume: Any) -> Callable[..., tuple[Any, Any]]:
-    """A volume under a transform, and a segmentation with two prompts and somebody's own."""
-
-    def make(grid: np.ndarray = RIGHT, transformed: bool = True) -> tuple[Any, Any]:
-        values = np.random.default_rng(2).integers(-100, 200, SHAPE).astype(np.int16)
-        volume = add_volume(grid, values=values)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Größe A/B")
-        node.CreateDefaultDisplayNodes()
-        if transformed:
-            parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-            parent.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(TURNED))
-            for moved in (volume, node):
-                moved.SetAndObserveTransformNodeID(parent.GetID())
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        for segment_id, part in PARTS.items():
-            task = TASKS.get(segment_id)
-            name = task.name if task else "Zyste 1/2"
-            color = tuple(v / 255 for v in task.color) if task else (0.2, 0.4, 1.0)
-            node.GetSegmentation().AddEmptySegment(segment_id, name, color)
-            segment = node.GetSegmentation().GetSegment(segment_id)
-            if task:
-                segment.SetTag(Segments.PROMPT_TAG, task.id)
-                segment.SetTag(segment.GetTerminologyEntryTagName(), task.terminology)
-            mask = np.zeros(SHAPE, np.uint8)
-            mask[part] = 1
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment_id, volume)
-        return volume, node
-
-    return make
-
-
-def expected_points(segment_id: str, grid: np.ndarray, transformed: bool = True) -> np.ndarray:
-    """Where the segment's voxels are in the world, RAS, sorted."""
-    mask = np.zeros(SHAPE, bool)
-    mask[PARTS[segment_id]] = True
-    index = np.argwhere(mask)[:, ::-1]
-    placed = (TURNED if transformed else np.eye(4)) @ grid
-    return in_order(index @ placed[:3, :3].T + placed[:3, 3])
-
-
-def points_of(image: sitk.Image, mask: np.ndarray) -> np.ndarray:
-    """Where the voxels of a mask (k, j, i) of an image file are, RAS, sorted."""
-    matrix = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    points = np.argwhere(mask)[:, ::-1] @ matrix.T + image.GetOrigin()
-    return in_order(points * [-1, -1, 1])
-
-
-def in_order(points: np.ndarray) -> np.ndarray:
-    rounded = np.round(points, 3) + 0.0
-    return rounded[np.lexsort(rounded.T)]
+    return functools.partial(make_segments, add_volume)
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:
@@ -311,118 +227,6 @@ def test_overlapping_segments_keep_their_voxels_in_a_seg_nrrd_and_are_refused_as
         for s in PARTS
     }
     assert counts == {"liver": 7 * 6 * 8, "left_kidney": 6 * 6 * 6, "Segment_1": 27}
-
-
-# -- DICOM -------------------------------------------------------------------------------------
-
-
-def as_dicom(volume: Any, grid: np.ndarray, folder: Path) -> dict[str, str]:
-    """The DICOM series that the volume was loaded from: file by SOP Instance UID."""
-    pydicom = pytest.importorskip("pydicom")
-    pytest.importorskip("highdicom")
-    image = sitk.GetImageFromArray(slicer.util.arrayFromVolume(volume))
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    files = write_series(image, folder, modality="CT", name="Anna")
-    uids = {str(pydicom.dcmread(file).SOPInstanceUID): str(file) for file in files}
-    volume.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
-    return uids
-
-
-def seg_points(path: str) -> tuple[Any, list[np.ndarray]]:
-    """The DICOM SEG, and where each segment's voxels are, RAS, sorted."""
-    import highdicom
-
-    seg = highdicom.seg.segread(path)
-    found = []
-    for number in range(1, seg.number_of_segments + 1):
-        volume = seg.get_volume(segment_numbers=[number])
-        index = np.argwhere(volume.array[..., 0] > 0)
-        points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-        found.append(in_order(points * [-1, -1, 1]))
-    return seg, found
-
-
-@pytest.mark.parametrize("transformed", [False, True])
-def test_a_dicom_segmentation_lies_on_the_images_that_the_volume_was_loaded_from(
-    bench: Bench, segments: Any, tmp_path: Path, transformed: bool
-) -> None:
-    """Also where the volume has been moved in the scene: its images have not."""
-    volume, node = segments(RIGHT, transformed)
-    bench.files = as_dicom(volume, RIGHT, tmp_path / "series")
-    Segments.setReviewed(node.GetSegmentation().GetSegment("liver"), True)
-    assert bench.logic.missingSeries(bench.request(volume, node, ExportFormat.DICOM)) == ""
-
-    result = bench.export(volume, node, ExportFormat.DICOM)
-
-    assert result.files == (str(bench.folder / "Größe A_B.dcm"),)
-    seg, found = seg_points(result.files[0])
-    for number, (segment_id, points) in enumerate(zip(PARTS, found, strict=True), start=1):
-        description = seg.get_segment_description(number)
-        segment = node.GetSegmentation().GetSegment(segment_id)
-        assert description.segment_label == segment.GetName()
-        task = TASKS.get(segment_id)
-        expected = task.type.value if task else "85756007"
-        assert description.segmented_property_type.value == expected
-        np.testing.assert_allclose(points, expected_points(segment_id, RIGHT, False), atol=3e-3)
-    kinds = [seg.get_segment_description(n).algorithm_type.value for n in (1, 2, 3)]
-    assert kinds == ["SEMIAUTOMATIC", "AUTOMATIC", "MANUAL"]
-    references = {
-        str(item.ReferencedSOPInstanceUID)
-        for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
-    }
-    assert references == set(bench.files)
-
-
-def test_without_a_series_one_is_made_where_the_volume_lies_in_the_world(
-    bench: Bench, segments: Any
-) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    pytest.importorskip("highdicom")
-    volume, node = segments()
-    request = bench.request(volume, node, ExportFormat.DICOM)
-    assert bench.logic.missingSeries(request) == (
-        "The volume 'Scan' was not loaded from DICOM, so the DICOM images are missing that a "
-        "DICOM segmentation refers to."
-    )
-    with pytest.raises(UserError, match="was not loaded from DICOM"):
-        bench.logic.start(request)
-
-    result = bench.export(volume, node, ExportFormat.DICOM, makeSeries=True, modality="CT")
-
-    *images, output = result.files
-    assert len(images) == SHAPE[0]
-    assert pydicom.dcmread(images[0]).Modality == "CT"
-    _, found = seg_points(output)
-    for segment_id, points in zip(PARTS, found, strict=True):
-        np.testing.assert_allclose(points, expected_points(segment_id, RIGHT), atol=3e-3)
-
-
-def test_images_that_have_left_the_database_are_counted(
-    bench: Bench, segments: Any, tmp_path: Path
-) -> None:
-    volume, node = segments()
-    bench.files = as_dicom(volume, RIGHT, tmp_path / "series")
-    for uid in list(bench.files)[:3]:
-        del bench.files[uid]
-    sentence = bench.logic.missingSeries(bench.request(volume, node, ExportFormat.DICOM))
-    assert sentence.startswith("Of the 14 DICOM images that the volume 'Scan' was loaded from, 3 ")
-
-
-def test_what_the_engine_refuses_is_told_and_temporary_files_are_gone(
-    bench: Bench, segments: Any, tmp_path: Path
-) -> None:
-    volume, node = segments()
-    bench.files = as_dicom(volume, RIGHT, tmp_path / "series")
-    Path(next(iter(bench.files.values()))).write_bytes(b"no longer DICOM")
-    bench.logic.start(bench.request(volume, node, ExportFormat.DICOM))
-    bench.logic.link.waitUntilIdle(timeout=60)
-    (sentence,) = bench.failures
-    assert "0001.dcm of the DICOM series could not be read" in sentence
-    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 # -- bad input ---------------------------------------------------------------------------------

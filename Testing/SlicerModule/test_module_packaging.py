@@ -138,6 +138,7 @@ sys.path.insert(0, "Testing")
 from SlicerRuntime import start
 start()
 import VerSemiSlicerLib.ModuleLogic, VerSemiSlicerLib.ParameterNode, VerSemiSlicerLib.Installer
+import VerSemiSlicerLib.CorrectionLogic, VerSemiSlicerLib.LibraryLogic, VerSemiSlicerLib.ExportLogic
 from VerSemiSlicerLib import Locations
 from VerSemiSlicerLib.Modality import guessFromValues
 import numpy as np
@@ -148,6 +149,7 @@ try:
 except Exception as error:
     print("no pack:", error)
 heavy = {"torch", "monai", "safetensors", "lightning", "qt", "PySide6", "pydantic", "typer"}
+heavy |= {"highdicom", "pydicom"}
 print(sorted(heavy & {name.split(".")[0] for name in sys.modules}))
 """
     run = subprocess.run(

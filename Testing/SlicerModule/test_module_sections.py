@@ -1,4 +1,4 @@
-"""The panel's sections in real Qt: Correct, Case library and Export to files."""
+"""The panel's sections Correct and Case library in real Qt, and how all of them look."""
 
 from __future__ import annotations
 
@@ -11,24 +11,6 @@ import slicer
 from desk import Desk
 
 from VerSemiSlicerLib import Segments
-
-
-def segment(desk: Desk, *prompts: str, uncertainty: bool = False) -> Any:
-    for prompt in prompts:
-        desk.check(prompt)
-    desk.ui.uncertaintyCheckBox.setChecked(uncertainty)
-    desk.ui.segmentButton.click()
-    idle(desk)
-    return desk.parameters.outputSegmentation
-
-
-def idle(desk: Desk) -> None:
-    desk.wait_until(lambda: not desk.panel.logic.link.isBusy)
-
-
-def unfold(desk: Desk, *sections: str) -> None:
-    for name in sections:
-        getattr(desk.ui, name).setCollapsed(False)
 
 
 @pytest.fixture
@@ -49,7 +31,7 @@ def test_the_editor_gets_volume_and_segmentation_of_the_result_and_the_prompts_s
     desk_with_scan: Desk,
 ) -> None:
     desk = desk_with_scan
-    node = segment(desk, "spleen", "liver")
+    node = desk.segment("spleen", "liver")
     assert desk.editor.segmentationNode() is node
     assert desk.editor.sourceVolumeNode() is desk.parameters.inputVolume
     assert desk.editor.currentSegmentID() == "spleen"
@@ -70,13 +52,13 @@ def test_the_editor_holds_keys_and_views_only_while_its_section_is_in_view(
     desk_with_scan: Desk,
 ) -> None:
     desk = desk_with_scan
-    segment(desk, "liver")
+    desk.segment("liver")
 
     def held() -> tuple[bool, bool]:
         return desk.editor.shortcuts, desk.editor.view_observations
 
     assert held() == (False, False)
-    unfold(desk, "correctionSection")
+    desk.unfold("correctionSection")
     assert held() == (True, True)
     desk.editor.setActiveEffect("Paint")
     desk.panel.exit()
@@ -92,15 +74,15 @@ def test_a_closed_scene_leaves_the_editor_empty_and_the_next_one_finds_it_ready(
     desk_with_scan: Desk, add_volume: Any
 ) -> None:
     desk = desk_with_scan
-    segment(desk, "liver")
-    unfold(desk, "correctionSection")
+    desk.segment("liver")
+    desk.unfold("correctionSection")
     desk.panel.sceneAboutToClose()
     assert not desk.editor.shortcuts and desk.editor.segmentationNode() is None
     slicer.mrmlScene.Clear(0)
     desk.panel.enter()
     assert slicer.mrmlScene.IsNodePresent(desk.editor.node)
     desk.parameters.inputVolume = add_volume()
-    node = segment(desk, "spleen")
+    node = desk.segment("spleen")
     assert desk.editor.segmentationNode() is node
     assert desk.editor.shortcuts
 
@@ -109,7 +91,7 @@ def test_a_segment_is_marked_reviewed_and_back(desk_with_scan: Desk) -> None:
     desk = desk_with_scan
     box = desk.ui.reviewedCheckBox
     assert not box.isEnabled()
-    node = segment(desk, "spleen", "liver")
+    node = desk.segment("spleen", "liver")
     spleen, liver = (node.GetSegmentation().GetSegment(s) for s in ("spleen", "liver"))
     assert box.isEnabled() and not box.isChecked()
     assert box.text() == "Reviewed: Spleen"
@@ -126,7 +108,7 @@ def test_a_segment_is_marked_reviewed_and_back(desk_with_scan: Desk) -> None:
 
 def test_show_uncertainty_and_next_place_wait_for_a_map(desk_with_scan: Desk) -> None:
     desk = desk_with_scan
-    segment(desk, "liver")
+    desk.segment("liver")
     for button in (desk.ui.showUncertaintyButton, desk.ui.nextPlaceButton):
         assert not button.isEnabled()
         assert "Tick Uncertainty under Output" in button.toolTip()
@@ -137,7 +119,7 @@ def test_the_uncertainty_is_shown_after_the_run_and_taken_away_by_the_button(
 ) -> None:
     desk = desk_with_scan
     composites = views[::2]
-    segment(desk, "liver", uncertainty=True)
+    desk.segment("liver", uncertainty=True)
     doubt = desk.parameters.uncertaintyVolume
     button = desk.ui.showUncertaintyButton
     assert button.isChecked()
@@ -154,10 +136,10 @@ def test_next_doubtful_place_moves_the_views_and_says_when_none_is_left(
     desk_with_scan: Desk, views: list[Any]
 ) -> None:
     desk = desk_with_scan
-    segment(desk, "liver", uncertainty=True)
+    desk.segment("liver", uncertainty=True)
     slices = views[1::2]
     before = slicer.util.arrayFromVTKMatrix(slices[0].GetSliceToRAS())
-    unfold(desk, "correctionSection")
+    desk.unfold("correctionSection")
     assert not desk.ui.placeLabel.isVisible()
     # The stand-in is in doubt exactly where it found something, by 0.5.
     desk.ui.nextPlaceButton.click()
@@ -176,13 +158,13 @@ def test_a_corrected_case_goes_into_the_folder_that_is_chosen(
     desk_with_scan: Desk, tmp_path: Path
 ) -> None:
     desk = desk_with_scan
-    unfold(desk, "librarySection")
+    desk.unfold("librarySection")
     button = desk.ui.addCorrectedButton
     assert not button.isEnabled() and button.toolTip() == "Choose a library folder."
     folder = tmp_path / "library"
     desk.ui.libraryFolderEdit.setCurrentPath(str(folder))
     assert desk.settings.texts["LibraryFolder"] == str(folder)
-    segment(desk, "liver", "spleen")
+    desk.segment("liver", "spleen")
     assert not button.isEnabled()
     assert button.toolTip().startswith("No segment is marked as reviewed")
     desk.ui.reviewedCheckBox.click()
@@ -191,7 +173,7 @@ def test_a_corrected_case_goes_into_the_folder_that_is_chosen(
     button.click()
     assert not button.isEnabled() and not desk.ui.segmentButton.isEnabled()
     assert desk.ui.segmentButton.text() == "Segment"
-    idle(desk)
+    desk.wait_until_idle()
 
     assert desk.ui.libraryLabel.text() == (
         "'Scan' is in the library as case Scan, with spleen. Not kept, for not reviewed: Liver."
@@ -206,7 +188,7 @@ def test_an_unlabelled_scan_needs_no_segmentation(desk_with_scan: Desk, tmp_path
     desk.ui.libraryFolderEdit.setCurrentPath(str(tmp_path / "library"))
     assert not desk.ui.addCorrectedButton.isEnabled()
     desk.ui.addUnlabelledButton.click()
-    idle(desk)
+    desk.wait_until_idle()
     assert [p.name for p in (tmp_path / "library").iterdir()] == ["image.nrrd"]
     assert "with no label" in desk.ui.libraryLabel.text()
 
@@ -218,7 +200,7 @@ def test_a_library_that_fails_is_told_once(
     stand_in.manner = "fail"
     desk.ui.libraryFolderEdit.setCurrentPath(str(tmp_path / "library"))
     desk.ui.addUnlabelledButton.click()
-    idle(desk)
+    desk.wait_until_idle()
     assert desk.dialogs.errors == ["The library is on a full disk."]
     assert desk.ui.libraryLabel.text() == "The library is on a full disk."
     assert desk.ui.addUnlabelledButton.isEnabled()
@@ -248,131 +230,7 @@ def test_the_folders_are_the_same_in_the_next_scene(desk_with_scan: Desk, tmp_pa
     assert desk.library._folder == str(tmp_path)
 
 
-# -- Export to files ---------------------------------------------------------------------------
-
-
-def choose_export(desk: Desk, tmp_path: Path, format: str, segments: str = "All") -> Path:
-    folder = tmp_path / "export"
-    desk.ui.exportFolderEdit.setCurrentPath(str(folder))
-    for box, text in (
-        (desk.ui.exportFormatComboBox, format),
-        (desk.ui.exportSegmentsComboBox, segments),
-    ):
-        (index,) = [i for i in range(box.count()) if text in box.itemText(i)]
-        box.setCurrentIndex(index)
-    return folder
-
-
-def exported(folder: Path) -> list[str]:
-    node = slicer.util.loadSegmentation(str(folder / "Scan segmentation.seg.nrrd"))
-    return Segments.segmentIds(node)
-
-
-@pytest.mark.parametrize(
-    ("choice", "expected"),
-    [
-        ("All", ["spleen", "liver", "aorta"]),
-        ("Visible", ["spleen", "aorta"]),
-        ("Reviewed", ["spleen"]),
-        ("Liver", ["liver"]),
-    ],
-)
-def test_the_segments_that_are_chosen_are_written(
-    desk_with_scan: Desk, tmp_path: Path, choice: str, expected: list[str]
-) -> None:
-    desk = desk_with_scan
-    node = segment(desk, "spleen", "liver", "aorta")
-    node.GetDisplayNode().SetSegmentVisibility("liver", False)
-    desk.ui.reviewedCheckBox.click()
-    folder = choose_export(desk, tmp_path, ".seg.nrrd", choice)
-    desk.ui.exportButton.click()
-    assert desk.ui.exportLabel.text() == "Wrote Scan segmentation.seg.nrrd."
-    assert exported(folder) == expected
-
-
-def test_the_list_of_segments_follows_the_segmentation_and_keeps_what_was_chosen(
-    desk_with_scan: Desk,
-) -> None:
-    desk = desk_with_scan
-    box = desk.ui.exportSegmentsComboBox
-
-    def texts() -> list[str]:
-        return [box.itemText(index) for index in range(box.count())]
-
-    assert texts() == ["All", "Visible", "Reviewed"]
-    node = segment(desk, "spleen", "liver")
-    assert texts() == ["All", "Visible", "Reviewed", "Spleen", "Liver"]
-    box.setCurrentIndex(4)
-    node.GetSegmentation().GetSegment("spleen").SetName("Milz")
-    assert texts()[3:] == ["Milz", "Liver"] and box.currentText() == "Liver"
-    node.GetSegmentation().RemoveSegment("spleen")
-    assert texts()[3:] == ["Liver"] and box.currentText() == "Liver"
-    node.GetSegmentation().RemoveSegment("liver")
-    assert box.currentText() == "All"
-    assert not desk.ui.exportButton.isEnabled()
-
-
-def test_none_of_the_chosen_kind_is_a_sentence(desk_with_scan: Desk, tmp_path: Path) -> None:
-    desk = desk_with_scan
-    segment(desk, "liver")
-    folder = choose_export(desk, tmp_path, ".seg.nrrd", "Reviewed")
-    desk.ui.exportButton.click()
-    assert "None of the segments is among those to export" in desk.dialogs.errors[0]
-    assert not folder.exists()
-
-
-def test_files_are_replaced_only_when_the_user_agrees(desk_with_scan: Desk, tmp_path: Path) -> None:
-    desk = desk_with_scan
-    segment(desk, "liver")
-    folder = choose_export(desk, tmp_path, "NIfTI")
-    desk.ui.exportButton.click()
-    assert desk.dialogs.questions == []
-    desk.dialogs.answer = False
-    path = folder / "Scan segmentation.nii.gz"
-    path.write_bytes(b"mine")
-    desk.ui.exportButton.click()
-    assert "Scan segmentation.nii.gz" in desk.dialogs.questions[0]
-    assert path.read_bytes() == b"mine"
-    assert desk.ui.exportLabel.text().startswith("Nothing was written")
-    desk.dialogs.answer = True
-    desk.ui.exportButton.click()
-    assert path.read_bytes() != b"mine"
-
-
-def test_dicom_without_a_series_offers_to_create_one(desk_with_scan: Desk, tmp_path: Path) -> None:
-    desk = desk_with_scan
-    segment(desk, "liver")
-    folder = choose_export(desk, tmp_path, "DICOM")
-    desk.dialogs.answer = False
-    desk.ui.exportButton.click()
-    (question,) = desk.dialogs.questions
-    assert "was not loaded from DICOM" in question
-    assert "Write a DICOM series of the volume first?" in question
-    assert desk.ui.exportLabel.text().startswith("The volume 'Scan' was not loaded from DICOM")
-    assert not folder.exists()
-
-    desk.dialogs.answer = True
-    desk.ui.exportButton.click()
-    idle(desk)
-    assert desk.ui.exportLabel.text() == "Wrote Scan segmentation.dcm on 0 images."
-    assert desk.dialogs.errors == []
-
-
-def test_dicom_asks_for_its_packages_first(desk_with_scan: Desk, tmp_path: Path) -> None:
-    desk = desk_with_scan
-    segment(desk, "liver")
-    choose_export(desk, tmp_path, "DICOM")
-    desk.dicom_installer.answer = False
-    desk.ui.exportButton.click()
-    assert desk.dialogs.questions == []
-    assert desk.ui.exportLabel.text() == "Nothing was installed; DICOM needs these packages."
-
-
-def test_the_format_is_saved_with_the_scene(desk_with_scan: Desk, tmp_path: Path) -> None:
-    from VerSemiSlicerLib.ExportFormat import ExportFormat
-
-    choose_export(desk_with_scan, tmp_path, "OBJ")
-    assert desk_with_scan.parameters.exportFormat is ExportFormat.OBJ
+# -- all of them ------------------------------------------------------------------------------
 
 
 def test_all_sections_fit_the_width_that_slicer_gives_the_panel(
@@ -381,7 +239,7 @@ def test_all_sections_fit_the_width_that_slicer_gives_the_panel(
     from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel
 
     desk = desk_with_scan
-    segment(desk, "liver", "portal_and_splenic_veins", uncertainty=True)
+    desk.segment("liver", "portal_and_splenic_veins", uncertainty=True)
     desk.ui.resultsTable.cellClicked.emit(1, 0)
     desk.ui.reviewedCheckBox.click()
     desk.ui.nextPlaceButton.click()
@@ -390,7 +248,7 @@ def test_all_sections_fit_the_width_that_slicer_gives_the_panel(
     desk.ui.addCorrectedButton.setEnabled(True)
     for name in ("inputsButton", "promptsButton", "outputButton"):
         getattr(desk.ui, name).setCollapsed(True)
-    unfold(desk, "correctionSection", "librarySection", "exportSection")
+    desk.unfold("correctionSection", "librarySection", "exportSection")
     desk.picture("panel-sections")
     clipped = [
         w.objectName()
