@@ -2,7 +2,7 @@
 #
 #   make demo    segment real scans through Slicer's MRML, into out/demo
 #   make test    lint, format, types and all tests
-#   make bench   time and memory of segmenting, side by side with the plain ways, into out/bench
+#   make bench   time and memory, side by side with the plain ways, into out/bench
 #
 # Wants Python 3.10 or newer (make demo PYTHON=/path/to/python) and a package registry.
 
@@ -34,6 +34,7 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python Testing/benchmarks/inference.py $(ARGS)
+	$(BIN)/python Testing/benchmarks/training.py
 
 # Away with the environment and what the commands wrote.
 clean:
@@ -70,6 +71,6 @@ $(VENV)/.test: $(VENV)/.engine $(VENV)/.demo Testing/requirements.txt
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.engine Testing/benchmarks/requirements.txt
-	$(PIP) -r Testing/benchmarks/requirements.txt
+	$(PIP) -e 'training[train]' -r Testing/benchmarks/requirements.txt
 	$(NO_TORCHVISION)
 	touch $@

@@ -19,6 +19,7 @@ from versemi.images import read_image, read_label_map, same_grid
 from versemi.tasks import get_task
 
 if TYPE_CHECKING:
+    from versemi.calibration import Calibration
     from versemi.geometry import Roi
     from versemi.inference import Segmenter
 
@@ -170,6 +171,7 @@ def evaluate(
     *,
     roi: Roi | None = None,
     progress: Callable[[float, str], None] | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Segment every case and compare with its label; one inference a case serves all tasks.
 
@@ -179,10 +181,12 @@ def evaluate(
         labels: for each task identifier its value in the label maps.
         roi: restricts the segmentation of every case.
         progress: called with a fraction 0..1 and a sentence.
+        calibration: counts every case too, which takes longer than the segmenting.
 
     Returns:
-        Plain data for JSON: ``mean``, ``cases``, ``tasks``, ``rule``, ``pack``, ``device``. Dice
-        and Jaccard are fractions 0..1, an undefined number is None.
+        Plain data for JSON: ``mean``, ``cases``, ``tasks``, ``rule``, ``pack``, ``device`` and,
+        where it was asked for, ``calibration``. Dice and Jaccard are fractions 0..1, an undefined
+        number is None.
 
     Raises:
         InputError: a case cannot be read, its label lies on another grid, or a label value occurs
@@ -198,6 +202,8 @@ def evaluate(
         report = _share(progress, index, len(cases), case.name)
         result = segmenter.segment(image, list(labels), roi=roi, modality=modality, progress=report)
         warnings += [f"{case.name}: {text}" for text in result.warnings]
+        if calibration:
+            calibration.add(result, reference)
         predicted = sitk.GetArrayViewFromImage(result.label_map)
         volume = math.prod(image.GetSpacing()) / 1000
         for task, value in labels.items():
@@ -220,6 +226,7 @@ def evaluate(
         "rule": RULE,
         "pack": {"name": segmenter.pack.name, "version": segmenter.pack.version},
         "device": segmenter.device,
+        **({"calibration": calibration.report()} if calibration else {}),
     }
 
 

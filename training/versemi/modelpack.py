@@ -174,6 +174,12 @@ class ModelPack:
             network = build_network(settings)
             weights = load_file(self.path / WEIGHTS)
             network.load_state_dict({name: w.float() for name, w in weights.items()})
+        except OSError as error:
+            # The pack may have been deleted since its checksum was read.
+            raise PackError(
+                f"The weights {self.path / WEIGHTS} cannot be read any more"
+                f" ({error.strerror or error}); copy the pack again, or choose another."
+            ) from None
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise PackError(
@@ -287,7 +293,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise PackError(f"{folder} is not a model pack: it has no {MANIFEST}.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackError(
             f"The manifest {path} is damaged ({error}); copy the pack again from where it came."
         ) from None

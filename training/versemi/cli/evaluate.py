@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from versemi.cli.options import (
+    CasesOption,
     Device,
     DeviceOption,
+    JsonOption,
+    LabelsOption,
     PackOption,
     RoiOption,
+    TasksOption,
+    case_names,
     known_prompts,
     load_pack,
     make_segmenter,
@@ -21,9 +25,9 @@ from versemi.cli.options import (
     progress_bar,
     result_table,
     say,
+    values_of,
 )
 from versemi.cli.regions import parse_roi
-from versemi.errors import InputError
 
 
 def evaluate(
@@ -31,32 +35,13 @@ def evaluate(
         Path,
         typer.Argument(metavar="DIR", help="Holds imagesTr/ and labelsTr/ with the same names."),
     ],
-    task: Annotated[
-        list[str],
-        typer.Option(
-            "-t", "--task", metavar="PROMPT", help="What to measure; give it again for more."
-        ),
-    ],
-    label: Annotated[
-        list[int],
-        typer.Option(
-            "--label", metavar="VALUE", help="Its value in the label maps; one for each -t."
-        ),
-    ],
-    cases: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cases",
-            metavar="NAME|FILE",
-            help="Only these: a case's name, or a file with a name a line or a JSON list.",
-        ),
-    ] = None,
+    task: TasksOption,
+    label: LabelsOption,
+    cases: CasesOption = None,
     roi: RoiOption = None,
     pack: PackOption = None,
     device: DeviceOption = Device.auto,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")
-    ] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Measure a model pack on labelled cases: Dice, Jaccard, and surface distances in mm.
 
@@ -70,48 +55,21 @@ def evaluate(
 
     - versemi evaluate abdomen -t spleen --label 1 -t pancreas --label 11 --cases held_out.txt
     """
-    if len(task) != len(label):
-        raise InputError(
-            f"There are {len(task)} prompts and {len(label)} label values; give one --label for"
-            " each -t, in the same order."
-        )
-    if len(set(task)) != len(task):
-        raise InputError("A prompt is given twice; give each -t once.")
+    labels = values_of(task, label)
     box = parse_roi(roi) if roi else None
     loaded = load_pack(pack)
     known_prompts(loaded, task)
     from versemi import evaluation
 
-    found = evaluation.find_cases(folder, _case_names(cases or []))
+    found = evaluation.find_cases(folder, case_names(cases or []))
     segmenter = make_segmenter(loaded, device)
     with progress_bar() as report:
-        result = evaluation.evaluate(
-            segmenter, found, dict(zip(task, label, strict=True)), roi=box, progress=report
-        )
+        result = evaluation.evaluate(segmenter, found, labels, roi=box, progress=report)
     for warning in result["warnings"]:
         say(f"Warning: {warning}")
     if json_file is not None:
         evaluation.write_report(result, json_file)
     _print(result)
-
-
-def _case_names(given: list[str]) -> list[str]:
-    """Names as given, with files replaced by the names in them."""
-    names: list[str] = []
-    for entry in given:
-        path = Path(entry)
-        if not path.is_file():
-            names.append(entry)
-            continue
-        try:
-            text = path.read_text(encoding="utf-8")
-            listed = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
-            names += [name.strip() for name in listed if name.strip()]
-        except (OSError, ValueError, AttributeError):
-            raise InputError(
-                f"{path} is not a list of cases; write one name a line, or a JSON list of names."
-            ) from None
-    return list(dict.fromkeys(names))
 
 
 def _print(result: Mapping[str, Any]) -> None:

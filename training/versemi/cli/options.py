@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from versemi.errors import InputError
 
 if TYPE_CHECKING:
     from versemi.inference import Segmenter
@@ -40,7 +43,33 @@ class Modality(str, Enum):
 
 PackOption = Annotated[
     Path | None,
-    typer.Option("--pack", metavar="DIR", help="Model pack; by default the one that ships."),
+    typer.Option(
+        "--pack",
+        metavar="DIR|NAME@VERSION",
+        help=(
+            "Model pack: its folder, or one that 'versemi models list' shows; by default the"
+            " active one."
+        ),
+    ),
+]
+TasksOption = Annotated[
+    list[str],
+    typer.Option("-t", "--task", metavar="PROMPT", help="What to measure; give it again for more."),
+]
+LabelsOption = Annotated[
+    list[int],
+    typer.Option("--label", metavar="VALUE", help="Its value in the label maps; one for each -t."),
+]
+CasesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cases",
+        metavar="NAME|FILE",
+        help="Only these: a case's name, or a file with a name a line or a JSON list.",
+    ),
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")
 ]
 DeviceOption = Annotated[
     Device, typer.Option("--device", help="Where to compute; auto takes the fastest there is.")
@@ -74,10 +103,54 @@ def say(sentence: str) -> None:
 
 
 def load_pack(path: Path | None) -> ModelPack:
-    """Load a pack's manifest, of the pack that ships where no path is given."""
-    from versemi.modelpack import ModelPack, default_pack_path
+    """Load a pack's manifest: of a folder or ``NAME@VERSION``, or of the active pack."""
+    from versemi.modelstore import active_pack, find_pack
 
-    return ModelPack.load(path or default_pack_path())
+    if path is not None:
+        return find_pack(path)
+    pack, warning = active_pack()
+    if warning:
+        say(f"Warning: {warning}")
+    return pack
+
+
+def values_of(tasks: Sequence[str], labels: Sequence[int]) -> dict[str, int]:
+    """The value of each prompt in the label maps, from as many -t as --label.
+
+    Raises:
+        InputError: their numbers differ, or a prompt is given twice.
+    """
+    if len(tasks) != len(labels):
+        raise InputError(
+            f"There are {len(tasks)} prompts and {len(labels)} label values; give one --label for"
+            " each -t, in the same order."
+        )
+    if len(set(tasks)) != len(tasks):
+        raise InputError("A prompt is given twice; give each -t once.")
+    return dict(zip(tasks, labels, strict=True))
+
+
+def case_names(given: Sequence[str]) -> list[str]:
+    """Names as given, with files replaced by the names in them.
+
+    Raises:
+        InputError: a file is no list of names.
+    """
+    names: list[str] = []
+    for entry in given:
+        path = Path(entry)
+        if not path.is_file():
+            names.append(entry)
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            listed = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+            names += [name.strip() for name in listed if name.strip()]
+        except (OSError, ValueError, AttributeError):
+            raise InputError(
+                f"{path} is not a list of cases; write one name a line, or a JSON list of names."
+            ) from None
+    return list(dict.fromkeys(names))
 
 
 def make_segmenter(pack: ModelPack, device: Device) -> Segmenter:

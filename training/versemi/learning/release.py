@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from versemi import calibration as reliability
+from versemi.calibration import Calibration
 from versemi.evaluation import RULE, evaluate, find_cases
 from versemi.inference import Segmenter
 from versemi.learning.configuration import RunSettings
@@ -94,6 +96,7 @@ def measure(
             cases,
             labels,
             progress=_share(progress, number, len(settings.sources)),
+            calibration=Calibration(labels),
         )
     return reports
 
@@ -136,17 +139,24 @@ def model_card(
         "Mean over scans that were kept out of training and out of every choice, each file whole "
         "and on its own grid.",
         "",
-        "| prompt | cases | Dice | Jaccard | HD95 (mm) | ASSD (mm) | missed |",
-        "|---|---|---|---|---|---|---|",
+        "| prompt | cases | Dice | Jaccard | HD95 (mm) | ASSD (mm) | missed | ECE |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for report in reports.values():
         for task, row in report["tasks"].items():
             numbers = [_number(row[m], d) for m, d in _COLUMNS]
-            cells = [get_task(task).name, str(row["cases"]), *numbers, str(row["missed"])]
+            ece = _number(report["calibration"]["ece"][task], 3)
+            cells = [get_task(task).name, str(row["cases"]), *numbers, str(row["missed"]), ece]
             lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         RULE,
+        "",
+        reliability.RULE,
+        "",
+        "| data set | errors among the most uncertain voxels | by entropy alone |",
+        "|---|---|---|",
+        *(_doubt_row(name, report["calibration"]) for name, report in reports.items()),
         "",
         "Again: `versemi measure PACK --data DATA` (DATA holds the folders named below).",
         "",
@@ -210,6 +220,11 @@ _DATA = {
     ),
     "hippocampus": ("Medical Segmentation Decathlon Task04, T1 MR", "CC BY-SA 4.0"),
 }
+
+
+def _doubt_row(name: str, measured: Mapping[str, Any]) -> str:
+    ours, plain = (_number(measured[k], 2) for k in ("errors_found", "errors_found_by_entropy"))
+    return f"| {_DATA.get(name, (name,))[0]} | {ours} | {plain} |"
 
 
 def _number(value: float | None, digits: int) -> str:

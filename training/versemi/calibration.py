@@ -1,0 +1,148 @@
+"""Whether probabilities and uncertainty can be believed, measured near the structures.
+
+Far from every structure a network is right and sure, which says nothing; so all of this counts
+only voxels within ten millimetres of the surface of what was predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from versemi.tasks import get_task
+
+if TYPE_CHECKING:
+    from versemi.inference import Segmentation
+
+BAND_MM = 10.0
+BINS = 15
+MOST_UNCERTAIN = 0.05
+RULE = (
+    f"Over voxels within {BAND_MM:g} mm of the surface of the prediction. Expected calibration"
+    f" error: mean over {BINS} bins of probability, weighted by their voxels, of the difference"
+    " between mean probability and share of voxels that are the structure. Errors found: share of"
+    f" the wrongly labelled voxels that lie among the {MOST_UNCERTAIN:.0%} most uncertain ones, of"
+    " the uncertainty map and of the plain entropy of the most probable asked prompt."
+)
+
+
+def expected_calibration_error(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Expected calibration error of a probability of presence.
+
+    Guo et al., *On calibration of modern neural networks*, ICML 2017, section 2, for one class
+    against the rest.
+
+    Args:
+        probability: 0..1, any shape.
+        truth: bool, same shape.
+    """
+    return _error_of(bin_counts(probability, truth))
+
+
+def bin_counts(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Voxels, sum of probability and number of true voxels in each bin, ``(3, BINS)``."""
+    place = np.minimum((probability.ravel() * BINS).astype(int), BINS - 1)
+    return np.stack(
+        [
+            np.bincount(place, weights=weights, minlength=BINS)
+            for weights in (None, probability.ravel(), truth.ravel().astype(float))
+        ]
+    ).astype(float)
+
+
+def errors_found(uncertainty: np.ndarray, wrong: np.ndarray) -> float | None:
+    """Share of the wrong voxels among the most uncertain ones; None where nothing is wrong.
+
+    Args:
+        uncertainty: any shape; ties count in the order of the voxels.
+        wrong: bool, same shape.
+    """
+    if not wrong.any():
+        return None
+    count = max(1, int(round(MOST_UNCERTAIN * wrong.size)))
+    top = np.argpartition(uncertainty.ravel(), wrong.size - count)[wrong.size - count :]
+    return float(wrong.ravel()[top].sum() / wrong.sum())
+
+
+class Calibration:
+    """Collects over cases.
+
+    Args:
+        labels: for each prompt its value in the reference.
+    """
+
+    def __init__(self, labels: Mapping[str, int]) -> None:
+        self.labels = dict(labels)
+        self._bins = {prompt: np.zeros((3, BINS)) for prompt in labels}
+        self._found: list[tuple[float, float]] = []
+
+    def add(self, result: Segmentation, reference: np.ndarray) -> None:
+        """Count one case.
+
+        Args:
+            result: of segmenting all prompts at once.
+            reference: label values ``(z, y, x)`` on the scan's grid.
+        """
+        predicted = sitk.GetArrayViewFromImage(result.label_map)
+        band = np.zeros(predicted.shape, dtype=bool)
+        wrong = np.zeros(predicted.shape, dtype=bool)
+        best = np.zeros(predicted.shape, dtype=np.float32)
+        for prompt, value in self.labels.items():
+            found, there = predicted == get_task(prompt).label, reference == value
+            wrong |= found != there
+            probability = sitk.GetArrayFromImage(result.probability(prompt))
+            np.maximum(best, probability, out=best)
+            if found.any():
+                near = near_surface(found, result.label_map.GetSpacing())
+                band |= near
+                self._bins[prompt] += bin_counts(probability[near], there[near])
+        if band.any():
+            best = np.clip(best[band], 1e-6, 1 - 1e-6)
+            entropy = -(best * np.log2(best) + (1 - best) * np.log2(1 - best))
+            uncertainty = sitk.GetArrayFromImage(result.uncertainty())[band]
+            ours, plain = (errors_found(u, wrong[band]) for u in (uncertainty, entropy))
+            if ours is not None and plain is not None:
+                self._found.append((ours, plain))
+
+    def report(self) -> dict[str, Any]:
+        """Plain data: ``ece`` by prompt, ``errors_found`` and ``errors_found_by_entropy``."""
+        means = np.mean(self._found, axis=0) if self._found else (None, None)
+        return {
+            "ece": {
+                prompt: _error_of(bins) if bins[0].any() else None
+                for prompt, bins in self._bins.items()
+            },
+            "errors_found": None if means[0] is None else float(means[0]),
+            "errors_found_by_entropy": None if means[1] is None else float(means[1]),
+            "rule": RULE,
+        }
+
+
+def near_surface(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Voxels within :data:`BAND_MM` of a mask's surface, bool ``(z, y, x)``.
+
+    Args:
+        mask: bool ``(z, y, x)``, not empty.
+        spacing: mm, ``(x, y, z)``.
+    """
+    reach = [int(np.ceil(BAND_MM / s)) + 1 for s in reversed(spacing)]
+    box = []
+    for axis, more in enumerate(reach):
+        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        start, stop = int(occupied[0]) - more, int(occupied[-1]) + 1 + more
+        box.append(slice(max(0, start), min(mask.shape[axis], stop)))
+    place = tuple(box)
+    part = sitk.GetImageFromArray(np.pad(mask[place], 1).astype(np.uint8))
+    part.SetSpacing(spacing)
+    distance = sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True)
+    near = np.zeros(mask.shape, dtype=bool)
+    near[place] = np.abs(sitk.GetArrayViewFromImage(distance)[1:-1, 1:-1, 1:-1]) <= BAND_MM
+    return near
+
+
+def _error_of(bins: np.ndarray) -> float:
+    count, probability, true = bins
+    return float(np.abs(probability - true).sum() / count.sum())
