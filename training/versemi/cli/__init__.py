@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from versemi.cli import benchmark, evaluate, library, segment, tasks, train
+from versemi.cli import benchmark, evaluate, library, models, segment, tasks, train
 from versemi.errors import VersemiError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("train")(train.train)
 app.command("measure")(train.measure)
 app.command("benchmark")(benchmark.benchmark)
 app.add_typer(library.app, name="library")
+app.add_typer(models.app, name="models")
 
 
 #: Base of what is wrong with a command line; typer brings click along under varying names.
