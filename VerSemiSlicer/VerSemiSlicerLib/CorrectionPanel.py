@@ -8,6 +8,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from . import Segments
+from .BusyCursor import busyCursor
 from .Choice import Choice
 from .CorrectionLogic import CorrectionLogic
 from .SegmentationResult import SegmentationResult
@@ -127,7 +128,8 @@ class CorrectionPanel(VTKObservationMixin):
     def _onNextPlace(self, *_: Any) -> None:
         if self._choice.uncertaintyNode is None:
             return
-        visit = self.logic.nextPlace(self._choice.uncertaintyNode)
+        with busyCursor():
+            visit = self.logic.nextPlace(self._choice.uncertaintyNode)
         self._say(visit.sentence if visit is not None else self.logic.noneLeft())
 
     def _onReviewed(self, reviewed: bool) -> None:

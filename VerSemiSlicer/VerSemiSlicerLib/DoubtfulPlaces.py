@@ -8,7 +8,7 @@ DOUBTFUL = 0.5
 """Uncertainty from which a voxel is doubtful: half a bit, which is odds of eight to one."""
 
 _APART = 15.0
-_BLUR = 2.0
+_REACH = 2.0
 _MOST = 50
 
 
@@ -40,10 +40,10 @@ def findDoubtfulPlaces(
     if any(span.size == 0 for span in spans):
         return []
     box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
-    blurred, regions = _blurAndConnect(uncertainty[box], doubtful[box], spacing)
+    averaged, regions = _averageAndConnect(uncertainty[box], doubtful[box], spacing)
 
     voxels = np.argwhere(doubtful[box])
-    values = blurred[doubtful[box]]
+    values = averaged[doubtful[box]]
     labels = regions[doubtful[box]]
     points = voxels * np.array(spacing[::-1])
     start = np.array([piece.start for piece in box])
@@ -60,24 +60,17 @@ def findDoubtfulPlaces(
     return places
 
 
-def _blurAndConnect(
+def _averageAndConnect(
     uncertainty: np.ndarray, doubtful: np.ndarray, spacing: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The map averaged over a few millimetres, and a number for each connected region."""
     # Part of Slicer, and slow to import.
-    import SimpleITK as sitk
+    from scipy import ndimage
 
-    # Beyond the box there is no doubt: without a margin the edge would count as its own mirror.
-    margin = [int(np.ceil(3 * _BLUR / step)) for step in spacing]
-    padded = np.pad(uncertainty.astype(np.float32), [(m, m) for m in margin[::-1]])
-    image = sitk.GetImageFromArray(padded)
-    image.SetSpacing(spacing)
-    # Discrete, not recursive: that wants four voxels along every axis.
-    smoother = sitk.DiscreteGaussianImageFilter()
-    smoother.SetVariance(_BLUR**2)
-    smoother.SetUseImageSpacing(True)
-    blurred = sitk.GetArrayFromImage(smoother.Execute(image))
-    inside = tuple(slice(m, m + n) for m, n in zip(margin[::-1], uncertainty.shape, strict=True))
-    mask = sitk.GetImageFromArray(doubtful.astype(np.uint8))
-    regions = sitk.GetArrayFromImage(sitk.ConnectedComponent(mask, True))
-    return blurred[inside], regions
+    size = [2 * round(_REACH / step) + 1 for step in spacing[::-1]]
+    averaged = uncertainty.astype(np.float32)
+    # Twice, so that the middle of a region counts for more than what is near its edge.
+    for _ in range(2):
+        averaged = ndimage.uniform_filter(averaged, size, mode="constant")
+    regions, _ = ndimage.label(doubtful, np.ones((3, 3, 3)))
+    return averaged, regions

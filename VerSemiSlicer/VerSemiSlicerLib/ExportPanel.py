@@ -3,6 +3,7 @@
 from typing import Any
 
 from . import Segments
+from .BusyCursor import busyCursor
 from .Choice import Choice
 from .Dialogs import Dialogs
 from .Errors import UserError
@@ -105,7 +106,8 @@ class ExportPanel:
                     return
                 request = self._request(request.segmentIds, makeSeries=True)
             self._say("Writing the segments")
-            self.logic.start(request)
+            with busyCursor():
+                self.logic.start(request)
         except UserError as error:
             self._onFailed(str(error), "")
 

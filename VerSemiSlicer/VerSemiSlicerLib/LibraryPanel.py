@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .BusyCursor import busyCursor
 from .Choice import Choice
 from .Dialogs import Dialogs
 from .Errors import UserError
@@ -91,7 +92,8 @@ class LibraryPanel:
                 self._say("Nothing was installed; adding a case needs these packages.")
                 return
             self._say("Writing the volume")
-            self.logic.start(request)
+            with busyCursor():
+                self.logic.start(request)
         except UserError as error:
             self._onFailed(str(error), "")
 

@@ -4,8 +4,7 @@ Only setters, methods and signal arguments are used on widgets (see PromptList),
 that Slicer's own parameter node connects by their SlicerParameterName property.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import qt
@@ -14,6 +13,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from . import RoiConversion
+from .BusyCursor import busyCursor
 from .Choice import Choice, Section
 from .Dialogs import Dialogs
 from .Errors import UserError
@@ -200,7 +200,7 @@ class Panel(VTKObservationMixin):
                 return
             self._showResults(None)
             self._showRunning(True)
-            with self._busyCursor():
+            with busyCursor():
                 self.logic.start(request)
         except UserError as error:
             self._showRunning(False)
@@ -373,16 +373,6 @@ class Panel(VTKObservationMixin):
     def _setStatus(self, sentence: str) -> None:
         self.ui.statusLabel.setText(sentence)
         self.ui.statusLabel.setVisible(bool(sentence))
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _busyCursor() -> Iterator[None]:
-        """Writing a large volume takes a second or two."""
-        qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
-        try:
-            yield
-        finally:
-            qt.QApplication.restoreOverrideCursor()
 
 
 def _firstScan() -> Any:
