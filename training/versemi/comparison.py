@@ -193,8 +193,17 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _gain(row: Mapping[str, Any]) -> float:
-    """After minus before, where finding nothing where nothing is counts as right."""
-    worth = [1.0 if row[f"{side}_outcome"] == "both_empty" else row[side] or 0.0 for side in _SIDES]
+    """After minus before, where finding nothing where nothing is counts as right.
+
+    A version that does not know the prompt counts as one that finds nothing.
+    """
+    outcomes = [row[f"{side}_outcome"] for side in _SIDES]
+    if "both_empty" in outcomes and "unknown_prompt" in outcomes:
+        return 0.0
+    worth = [
+        1.0 if outcome == "both_empty" else row[side] or 0.0
+        for side, outcome in zip(_SIDES, outcomes, strict=True)
+    ]
     return float(worth[1] - worth[0])
 
 
@@ -215,7 +224,7 @@ def _picture(
     for side, pack, packed in zip(_SIDES, packs, answers, strict=True):
         if packed is None or task.id not in pack.task_ids:
             masks[side] = np.zeros(shape, bool)
-            dice.append("does not know it")
+            dice.append("unknown prompt")
             continue
         values = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
         masks[side] = values == task.label
@@ -225,7 +234,7 @@ def _picture(
         image,
         masks,
         folder / f"{name}.png",
-        title=f"{case.name}, {task.name}: Dice {dice[0]} before, {dice[1]} after",
+        title=f"{case.name}, {task.name}. Dice: {dice[0]} before, {dice[1]} after",
         limits=limits,
     )
 

@@ -14,12 +14,13 @@ from versemi.export import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Colours that people who cannot tell red from green can tell apart (Okabe and Ito).
-_COLORS = {"reference": "#F0E442", "before": "#D55E00", "after": "#56B4E9"}
-_STYLES: Mapping[str, Literal["dashed", "solid"]] = {
-    "reference": "dashed",
+#: Colours that people who cannot tell red from green can tell apart (Okabe and Ito), in the order
+#: of drawing: where outlines are the same, the gaps of the dashed one show the one below.
+_COLORS = {"before": "#D55E00", "after": "#56B4E9", "reference": "#F0E442"}
+_STYLES: Mapping[str, tuple[float, tuple[float, ...]] | Literal["solid"]] = {
     "before": "solid",
     "after": "solid",
+    "reference": (0, (3, 4)),
 }
 #: Shown around the structure, in mm.
 _MARGIN = 20.0
@@ -74,8 +75,8 @@ def draw(
             aspect=rows / columns,
             interpolation="bilinear",
         )
-        for side, mask in oriented.items():
-            _outline(axis, np.take(mask, index, axis=across), side)
+        for side in _COLORS:
+            _outline(axis, np.take(oriented[side], index, axis=across), side)
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
     lines = [Line2D([], [], color=_COLORS[n], linestyle=_STYLES[n], label=n) for n in _COLORS]
@@ -130,6 +131,6 @@ def _outline(axis: Axes, mask: np.ndarray, side: str) -> None:
         np.pad(mask, 1).astype(np.float32),
         levels=[0.5],
         colors=_COLORS[side],
-        linestyles=_STYLES[side],
+        linestyles=[_STYLES[side]],
         linewidths=1.2,
     )

@@ -89,8 +89,8 @@ def list_models(store: StoreOption = None) -> None:
         chosen = opened.chosen()
         if chosen is not None:
             say(
-                f"Warning: the active model {'@'.join(chosen)} is no longer in the store; choose"
-                " another with 'versemi models use'."
+                f"Warning: the active model {'@'.join(chosen)} is no longer in the store, so the"
+                " one that ships answers; choose another with 'versemi models use'."
             )
     _mention_environment()
 
@@ -228,12 +228,15 @@ def _open(folder: Path | None) -> ModelStore:
 
 
 def _state(entry: Entry) -> str:
-    word = _STATES[entry.state]
+    words = [_STATES[entry.state]]
+    if entry.active and entry.state != "active":
+        words.insert(0, "active")
     if entry.state == "active" and entry.record.standing == "provisional":
-        word = "active, provisional"
+        words.append("provisional")
     if entry.shipped:
-        word += ", shipped"
-    return f"{word}: {entry.reason}" if entry.reason else word
+        words.append("shipped")
+    state = ", ".join(words)
+    return f"{state}: {entry.reason}" if entry.reason else state
 
 
 def _because(entry: Entry) -> str:

@@ -188,7 +188,7 @@ class ModelStore:
 
         Raises:
             InputError: there is none, or it was set aside.
-            PackError: it is damaged.
+            PackError: it is damaged, or `chosen` raises it.
             OutputError: the choice could not be written.
         """
         return self._activate(self.find(f"{name}@{version}"))
@@ -197,7 +197,7 @@ class ModelStore:
         """Go back to the pack that ships, also to the one of a later installation.
 
         Raises:
-            PackError: none ships, or it is damaged.
+            PackError: none ships, it is damaged, or `chosen` raises it.
             OutputError: the choice could not be written.
         """
         return self._activate(self._shipped(None))
@@ -292,6 +292,7 @@ class ModelStore:
         return replace(entry, name=pack.name, version=pack.version, pack=pack)
 
     def _activate(self, entry: Entry) -> Entry:
+        self.chosen()  # of a store of a newer version nothing is written over
         entry.load()
         if entry.record.standing == "aside":
             raise InputError(

@@ -1,0 +1,50 @@
+"""Packs that are whole for everything but computing, made in no time and without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from versemi.modelpack import MANIFEST, WEIGHTS, Manifest, PromptSettings
+from versemi.preprocessing import DEFAULT_GROUPS
+from versemi.tasks import TASKS
+
+
+def make_pack(
+    folder: Path,
+    name: str = "atria",
+    version: str = "1",
+    *,
+    parent: str | None = None,
+    prompts: tuple[str, ...] = ("left_atrium", "spleen"),
+    dice: float | None = None,
+    training: dict[str, Any] | None = None,
+) -> Path:
+    """Write a pack whose weights are only bytes."""
+    weights = f"weights of {name} {version}".encode() * 50
+    data = Manifest(
+        name=name,
+        version=version,
+        parent=parent,
+        network={},
+        prompts=tuple(PromptSettings(TASKS[prompt], dice=dice) for prompt in prompts),
+        groups=DEFAULT_GROUPS,
+        training=training or {},
+    ).to_json()
+    data["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
+    content = json.dumps(data, sort_keys=True)
+    data["sha256"][MANIFEST] = hashlib.sha256(content.encode()).hexdigest()
+    folder.mkdir(parents=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / MANIFEST).write_text(json.dumps(data))
+    (folder / "LICENSE").write_text("For tests only.\n")
+    return folder
+
+
+def damage(pack: Path) -> None:
+    """Flip one bit of the weights."""
+    content = bytearray((pack / WEIGHTS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (pack / WEIGHTS).write_bytes(content)
