@@ -48,3 +48,12 @@ def damage(pack: Path) -> None:
     content = bytearray((pack / WEIGHTS).read_bytes())
     content[len(content) // 2] ^= 1
     (pack / WEIGHTS).write_bytes(content)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, hidden ones included."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
