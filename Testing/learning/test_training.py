@@ -210,6 +210,26 @@ def test_the_command_line_trains_and_measures_a_pack(small_data, small_config, t
     assert (out / "pack" / "LICENSE").is_file()
 
 
+def test_a_run_can_start_from_a_pack_and_names_it_as_parent(
+    small_data, small_config, tmp_path, capsys
+):
+    arguments = ["train", "--data", str(small_data), "--config", str(small_config)]
+    arguments += ["--device", "cpu", "--steps", "2", "--cache", str(tmp_path / "cache")]
+
+    def go(*more: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *more])
+        return ended.value.code
+
+    assert go("--out", str(tmp_path / "first")) == 0
+    first = tmp_path / "first" / "pack"
+    assert go("--out", str(tmp_path / "second"), "--from", str(first)) == 0
+    assert ModelPack.load(tmp_path / "second" / "pack").manifest.parent == "small 0.1"
+    without = ["--from", str(first), "--without", "foreground"]
+    assert go("--out", str(tmp_path / "third"), *without) == 2
+    assert "The pack to start from knows" in capsys.readouterr().err
+
+
 def test_a_missing_data_folder_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["train", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run")])

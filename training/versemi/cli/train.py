@@ -63,6 +63,12 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of all chance.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="PACK", help="Start from this pack's weights, not from random ones."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Length of the run.")] = None,
     cache: Annotated[
         Path | None,
@@ -94,7 +100,9 @@ def train(
     runs, root = _runs(data or [], config, protocol, fraction, method, without or [], seed, steps)
     from versemi.learning.release import release
     from versemi.learning.run import train as run
+    from versemi.modelpack import ModelPack
 
+    parent = ModelPack.load(start) if start else None
     for name, settings in runs.items():
         folder = out if len(runs) == 1 else out / name
         network = run(
@@ -105,8 +113,9 @@ def train(
             accelerator={"cuda": "gpu"}.get(device.value, device.value),
             devices=devices,
             nodes=nodes,
+            start=parent,
         )
-        pack = release(settings, network, root, folder / "pack")
+        pack = release(settings, network, root, folder / "pack", parent)
         say(f"Wrote the pack {pack.path}")
 
 

@@ -3,7 +3,10 @@
 For every crop and asked prompt: soft Dice where the structure is present, plus binary
 cross-entropy, both over the voxels where the answer is known. Dice is computed per crop (pooled
 over a batch, large organs would drown small tumours) and never for an absent structure: with it,
-"predict nothing" is the best answer for a rare prompt, and it never comes back.
+"predict nothing" is the best answer for a rare prompt, and it never comes back. A prompt that has
+come to answer nothing gets almost no gradient from either: Dice's fades with its probabilities, and
+a few hundred voxels are lost in the mean of the cross-entropy. So the structure's own voxels count
+once more, by themselves.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from versemi.network import PromptedNetwork
 from versemi.tasks import FOREGROUND, TASKS
 
 _SMOOTH = 1.0
+_OWN_VOXELS = 0.1
 
 
 def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -29,7 +33,7 @@ def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
     Dice loss is ``1 - (2 sum(w p t) + 1) / (sum(w p) + sum(w t) + 1)`` (Milletari et al., V-Net,
     3DV 2016), counted only for prompts with a positive target; cross-entropy is averaged with the
-    weights w.
+    weights w over all voxels, and a tenth of its mean over the target's voxels is added.
 
     Args:
         logits: ``(K, N)``.
@@ -44,8 +48,9 @@ def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     truth = target.float()
     counted = weight.sum(dim=1).clamp(min=1.0)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    entropy = (entropy * weight).sum(dim=1) / counted
     truth = truth * weight
+    own = (entropy * truth).sum(dim=1) / truth.sum(dim=1).clamp(min=1.0)
+    entropy = (entropy * weight).sum(dim=1) / counted + _OWN_VOXELS * own
     probability = torch.sigmoid(logits)
     overlap = 2 * (probability * truth).sum(dim=1) + _SMOOTH
     size = (probability * weight).sum(dim=1) + truth.sum(dim=1) + _SMOOTH

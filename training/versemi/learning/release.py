@@ -23,8 +23,21 @@ from versemi.tasks import FOREGROUND, get_task
 Progress = Callable[[float, str], None]
 
 
-def release(settings: RunSettings, network: PromptedNetwork, data: Path, folder: Path) -> ModelPack:
+def release(
+    settings: RunSettings,
+    network: PromptedNetwork,
+    data: Path,
+    folder: Path,
+    start: ModelPack | None = None,
+) -> ModelPack:
     """Write a run's network as a pack that has not been measured yet.
+
+    Args:
+        settings: the run's.
+        network: its averaged network.
+        data: folder that holds the data sets' folders.
+        folder: of the pack.
+        start: the pack that the run started from, which becomes the parent.
 
     Raises:
         OutputError: the pack cannot be written.
@@ -62,6 +75,7 @@ def release(settings: RunSettings, network: PromptedNetwork, data: Path, folder:
             "cases": {s["name"]: len(case_lists(s, data).labelled) for s in settings.sources},
             "method": settings.method.name,
         },
+        parent=f"{start.name} {start.version}" if start else None,
     )
     return write_pack(folder, network, manifest, {"LICENSE": _license()})
 

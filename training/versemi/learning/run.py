@@ -9,6 +9,7 @@ import lightning as L
 import yaml
 from lightning.pytorch.callbacks import Callback
 
+from versemi.errors import InputError
 from versemi.export import write_text
 from versemi.learning.callbacks import TrainingTime
 from versemi.learning.configuration import RunSettings
@@ -16,6 +17,7 @@ from versemi.learning.data import SampleDataset
 from versemi.learning.pictures import Pictures
 from versemi.learning.sources import build_sources
 from versemi.learning.trainer import PromptedTraining, run
+from versemi.modelpack import ModelPack
 from versemi.network import PromptedNetwork, build_network
 
 
@@ -29,6 +31,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     workers: int = 1,
+    start: ModelPack | None = None,
     callbacks: tuple[Callback, ...] = (),
 ) -> PromptedNetwork:
     """Train, or go on with a run that was stopped; returns the averaged network.
@@ -40,6 +43,7 @@ def train(
         cache: folder for prepared scans.
         accelerator, devices, nodes: as Lightning names them.
         workers: processes that prepare crops.
+        start: pack whose weights to start from; random ones without.
         callbacks: more of Lightning's callbacks.
 
     Raises:
@@ -47,7 +51,7 @@ def train(
         OutputError: a file of the run cannot be written.
     """
     sources = build_sources(settings.sources, data, cache, unlabelled=settings.method.unlabelled)
-    described = settings.described()
+    described = {**settings.described(), "start": start.digest if start else None}
     write_text(yaml.safe_dump(described, sort_keys=False), out / "settings.yaml")
     dataset = SampleDataset(
         sources,
@@ -59,7 +63,12 @@ def train(
         unlabelled=settings.method.unlabelled,
     )
     L.seed_everything(settings.seed, verbose=False)
-    network = build_network(settings.network)
+    network = start.build_network().train() if start else build_network(settings.network)
+    if network.prompts != settings.prompts:
+        raise InputError(
+            f"The pack to start from knows {', '.join(network.prompts)}; this run wants "
+            f"{', '.join(settings.prompts)}. Start from a pack with the same prompts."
+        )
     partner = build_network(settings.network) if settings.method.name == "cps" else None
     training = PromptedTraining(
         network,
