@@ -157,6 +157,17 @@ def test_a_scan_smaller_than_a_window_simply_works(segmenter):
     assert result.label_map.GetSize() == image.GetSize()
 
 
+def test_air_around_the_body_changes_nothing(segmenter):
+    body = sitk.Clamp(scan(), sitk.sitkFloat32, -90.0, 250.0)
+    # A whole number of the group's voxels (4 mm) on each side, so that the grids coincide.
+    wide = sitk.ConstantPad(body, [16, 16, 16], [16, 16, 16], -1000.0)
+    prompts = ["spleen", "liver", "pancreas"]
+    plain, padded = (segmenter.segment(i, prompts, modality="CT").label_map for i in (body, wide))
+    inside = sitk.GetArrayViewFromImage(padded)[16:-16, 16:-16, 16:-16]
+    assert inside.any()
+    assert np.array_equal(inside, sitk.GetArrayViewFromImage(plain))
+
+
 def test_nothing_is_labelled_outside_an_oblique_region(segmenter):
     image = scan()
     s = float(np.sqrt(0.5))

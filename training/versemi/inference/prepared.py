@@ -16,13 +16,15 @@ from versemi.inference.features import FeatureVolume
 from versemi.inference.localise import Box, Corners, box_of, clean, corners_of, region_of
 from versemi.modelpack import ModelPack
 from versemi.network import PromptedNetwork
-from versemi.preprocessing import GroupSettings, intensity_limits, prepare
+from versemi.preprocessing import OUTSIDE, GroupSettings, intensity_limits, prepare
 from versemi.tasks import FOREGROUND
 
 # The coarse pass errs by about two of its voxels; this much is added around what it finds.
 SEARCH_MARGIN = 20.0
 # Below this many windows the fine pass over everything costs less than finding out where to look.
 _WORTH_SEARCHING = 4
+# In units of prepared intensities, which go from -1 to 1: what is darker is air.
+_AIR = 0.02
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ class PreparedScan:
         self._search = search
         self._limits = intensity_limits(image, self.settings, index_box(image, roi))
         corners = _clipped(image_corners(image), roi, self.settings.margin)
-        self.grid = Grid.covering(corners, self.settings.spacing)
+        grid = Grid.covering(corners, self.settings.spacing)
+        array = prepare(image, grid, self._limits)
+        content = _content(array)
+        self.grid = _part(grid, content)
         window = [w // shrink for w in self.settings.window]
-        self.features = FeatureVolume(
-            prepare(image, self.grid, self._limits), network, compute, window
-        )
-        self._coarse_corners = corners
+        self.features = FeatureVolume(array[content], network, compute, window)
         self._regions: dict[str, Box] | None = None
         self._answers: dict[tuple[str, Corners], Answer] = {}
 
@@ -119,7 +121,7 @@ class PreparedScan:
         self, progress: Callable[[int, int], None], cancel: Callable[[], bool]
     ) -> dict[str, Box]:
         spacing = [s * self.settings.coarse for s in self.settings.spacing]
-        grid = Grid.covering(self._coarse_corners, spacing)
+        grid = Grid.covering(self.grid.corners(), spacing)
         coarse = FeatureVolume(
             prepare(self._image, grid, self._limits),
             self._network,
@@ -181,6 +183,20 @@ def _clipped(corners: np.ndarray, roi: Roi | None, margin: float) -> np.ndarray:
         if (high <= low).any():
             raise InputError("The region of interest lies outside the scan; move it.")
     return np.stack([low, high])
+
+
+def _content(array: np.ndarray) -> Box:
+    """The box that holds everything but air and what lies outside the scan.
+
+    The corners that an oblique scan leaves empty, or a wide field of view around a body, would
+    only cost windows, and shift the statistics that the network normalises by.
+    """
+    inside = array > OUTSIDE + _AIR
+    spans = [np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if spans[0].size == 0:
+        return tuple(slice(0, n) for n in array.shape)  # type: ignore[return-value]
+    z, y, x = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    return z, y, x
 
 
 def _part(grid: Grid, region: Box) -> Grid:
