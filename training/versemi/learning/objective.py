@@ -48,8 +48,9 @@ def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     truth = target.float()
     counted = weight.sum(dim=1).clamp(min=1.0)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    there = truth.sum(dim=1).clamp(min=1.0)
     truth = truth * weight
-    own = (entropy * truth).sum(dim=1) / truth.sum(dim=1).clamp(min=1.0)
+    own = (entropy * truth).sum(dim=1) / there
     entropy = (entropy * weight).sum(dim=1) / counted + _OWN_VOXELS * own
     probability = torch.sigmoid(logits)
     overlap = 2 * (probability * truth).sum(dim=1) + _SMOOTH
