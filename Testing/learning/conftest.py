@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,4 +85,48 @@ def small_config(tmp_path_factory) -> Path:
     }
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(yaml.safe_dump(config))
+    return path
+
+
+#: As ``protocol.yaml``, small.
+SCALE = {
+    "steps": 6,
+    "samples": 2,
+    "rate": 0.001,
+    "average": 0.9,
+    "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
+    "network": {"backbone": "unet", "features": 8},
+    "tasks": {
+        "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
+        "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},
+    },
+}
+
+
+def cases_of(folder: str) -> dict[str, list[str]]:
+    return {
+        "pool": [f"{folder}_0", f"{folder}_1"],
+        "labelled_10": [f"{folder}_0"],
+        "labelled_20": [f"{folder}_0", f"{folder}_1"],
+        "devtest": [f"{folder}_2"],
+    }
+
+
+@pytest.fixture
+def scale() -> dict:
+    return SCALE
+
+
+@pytest.fixture
+def protocol_file(small_data: Path, tmp_path: Path) -> Path:
+    data = shutil.copytree(small_data, tmp_path / "data")
+    tasks = {
+        "liver": {"dataset": "ct", "label": 1, **cases_of("ct")},
+        "left_atrium": {"dataset": "mr", "label": 1, **cases_of("mr")},
+    }
+    for name, labels in (("ct", {"1": "liver", "2": "right kidney"}), ("mr", {"1": "left atrium"})):
+        described = {"order": [f"{name}_{i}" for i in range(3)], "labels": labels}
+        (data / name / "dataset.json").write_text(json.dumps(described))
+    path = data / "protocol.json"
+    path.write_text(json.dumps({"name": "small", "tasks": tasks}))
     return path

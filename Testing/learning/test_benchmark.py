@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 
 import pytest
 
@@ -12,42 +11,6 @@ from versemi.cli import main
 from versemi.learning.benchmark import plan
 from versemi.learning.benchmark.execution import flatness, mean_dice, task_mean
 from versemi.learning.benchmark.plan import Configuration, strongest_rival, whole_plan
-
-SCALE = {
-    "steps": 12,
-    "samples": 2,
-    "rate": 0.001,
-    "average": 0.9,
-    "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
-    "network": {"backbone": "unet", "features": 8},
-    "tasks": {
-        "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
-        "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},
-    },
-}
-
-
-@pytest.fixture
-def protocol_file(small_data, tmp_path):
-    data = shutil.copytree(small_data, tmp_path / "data")
-    tasks = {}
-    for folder, task, labels in (
-        ("ct", "liver", {"1": "liver", "2": "right kidney"}),
-        ("mr", "left_atrium", {"1": "left atrium"}),
-    ):
-        names = [f"{folder}_{i}" for i in range(3)]
-        (data / folder / "dataset.json").write_text(json.dumps({"order": names, "labels": labels}))
-        tasks[task] = {
-            "dataset": folder,
-            "label": 1,
-            "pool": names[:2],
-            "labelled_10": names[:1],
-            "labelled_20": names[:2],
-            "devtest": names[2:],
-        }
-    path = data / "protocol.json"
-    path.write_text(json.dumps({"name": "small", "tasks": tasks}))
-    return path
 
 
 def test_the_plan_holds_what_a_reader_wants_to_know_and_nothing_twice():
@@ -87,12 +50,14 @@ def test_flatness_is_the_share_by_which_the_loss_still_fell(tmp_path):
     assert flatness(log) == pytest.approx(0.2)
 
 
-def test_the_command_runs_resumes_and_writes_its_page(protocol_file, tmp_path, monkeypatch, capsys):
+def test_the_command_runs_resumes_and_writes_its_page(
+    protocol_file, scale, tmp_path, monkeypatch, capsys
+):
     from versemi.learning import configuration, protocol
 
     round_ = [Configuration(10, "versemi"), Configuration(10, "single")]
     for module in (protocol, configuration):
-        monkeypatch.setattr(module, "shipped", lambda name: SCALE)
+        monkeypatch.setattr(module, "shipped", lambda name: {**scale, "steps": 12})
     monkeypatch.setattr(plan, "first_round", lambda: round_)
     monkeypatch.setattr(
         plan, "whole_plan", lambda rival: [*round_, Configuration(10, "versemi", ("synthetic",))]

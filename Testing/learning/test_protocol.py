@@ -16,55 +16,16 @@ from versemi.learning.protocol import Protocol, runs_of, write_split
 from versemi.learning.run import train
 from versemi.modelpack import ModelPack
 
-SCALE = {
-    "steps": 6,
-    "samples": 2,
-    "rate": 0.001,
-    "average": 0.9,
-    "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
-    "network": {"backbone": "unet", "features": 8},
-    "tasks": {
-        "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
-        "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},
-    },
-}
-
-
-def cases(folder):
-    return {
-        "pool": [f"{folder}_0", f"{folder}_1"],
-        "labelled_10": [f"{folder}_0"],
-        "labelled_20": [f"{folder}_0", f"{folder}_1"],
-        "devtest": [f"{folder}_2"],
-    }
-
-
-@pytest.fixture
-def protocol_file(small_data, tmp_path):
-    import shutil
-
-    data = shutil.copytree(small_data, tmp_path / "data")
-    tasks = {
-        "liver": {"dataset": "ct", "label": 1, **cases("ct")},
-        "left_atrium": {"dataset": "mr", "label": 1, **cases("mr")},
-    }
-    for name, labels in (("ct", {"1": "liver", "2": "right kidney"}), ("mr", {"1": "atrium"})):
-        described = {"order": [f"{name}_{i}" for i in range(3)], "labels": labels}
-        (data / name / "dataset.json").write_text(json.dumps(described))
-    path = data / "protocol.json"
-    path.write_text(json.dumps({"name": "small", "tasks": tasks}))
-    return path
-
 
 def course(folder):
     rows = list(csv.DictReader((folder / "csv" / "metrics.csv").open()))
     return [row["loss"] for row in rows if row["loss"]]
 
 
-def test_every_method_becomes_runs_that_see_a_task_equally_often(protocol_file):
+def test_every_method_becomes_runs_that_see_a_task_equally_often(protocol_file, scale):
     protocol = Protocol.load(protocol_file)
     for method in METHODS:
-        runs = runs_of(protocol, fraction=10, method=method, scale=SCALE)
+        runs = runs_of(protocol, fraction=10, method=method, scale=scale)
         samples = sum(run.steps * run.samples for run in runs.values())
         assert samples == 12
         one_each = method in ("single", "mean-teacher", "cps")
@@ -73,21 +34,21 @@ def test_every_method_becomes_runs_that_see_a_task_equally_often(protocol_file):
         assert has_foreground == (method == "versemi")
 
 
-def test_parts_of_versemi_can_be_left_out_and_foreground_takes_its_own_along(protocol_file):
+def test_parts_of_versemi_can_be_left_out_and_foreground_takes_its_own_along(protocol_file, scale):
     protocol = Protocol.load(protocol_file)
-    run = runs_of(protocol, fraction=10, method="versemi", without=["foreground"], scale=SCALE)
+    run = runs_of(protocol, fraction=10, method="versemi", without=["foreground"], scale=scale)
     method = run["all"].method
     assert not method.has("synthetic") and not method.has("consistency")
     assert method.has("pseudo-labels") and method.unlabelled
     with pytest.raises(InputError, match="no part 'magic'"):
-        runs_of(protocol, fraction=10, method="versemi", without=["magic"], scale=SCALE)
+        runs_of(protocol, fraction=10, method="versemi", without=["magic"], scale=scale)
     with pytest.raises(InputError, match="no method 'magic'"):
-        runs_of(protocol, fraction=10, method="magic", scale=SCALE)
+        runs_of(protocol, fraction=10, method="magic", scale=scale)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_labels_that_a_run_may_not_read_leave_no_trace_in_its_losses(
-    protocol_file, tmp_path, method
+    protocol_file, scale, tmp_path, method
 ):
     import torch
 
@@ -106,7 +67,7 @@ def test_labels_that_a_run_may_not_read_leave_no_trace_in_its_losses(
                     noisy.CopyInformation(label)
                     sitk.WriteImage(noisy, str(path))
         runs = runs_of(
-            Protocol.load(protocol_file), fraction=10, method=method, scale={**SCALE, "steps": 20}
+            Protocol.load(protocol_file), fraction=10, method=method, scale={**scale, "steps": 20}
         )
         losses = []
         for name, settings in runs.items():
@@ -169,10 +130,10 @@ def test_a_protocol_that_names_a_missing_case_is_one_sentence_and_code_2(
     assert ended.value.code == 2
 
 
-def test_the_command_line_trains_one_model_a_task(protocol_file, tmp_path, monkeypatch):
+def test_the_command_line_trains_one_model_a_task(protocol_file, scale, tmp_path, monkeypatch):
     from versemi.learning import protocol
 
-    monkeypatch.setattr(protocol, "shipped", lambda name: SCALE)
+    monkeypatch.setattr(protocol, "shipped", lambda name: scale)
     out = tmp_path / "run"
     arguments = ["--protocol", str(protocol_file), "--method", "cps", "--device", "cpu"]
     with pytest.raises(SystemExit) as ended:

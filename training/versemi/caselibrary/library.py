@@ -292,7 +292,7 @@ class CaseLibrary:
         """
         from versemi.caselibrary.nnunet import export
 
-        return export(self, Path(folder), modality, prompts)
+        return export(self.cases(), self.tasks, Path(folder), modality, prompts)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

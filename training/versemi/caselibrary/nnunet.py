@@ -11,9 +11,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,30 +25,30 @@ from versemi.errors import InputError, OutputError
 from versemi.export import write_text, write_volume
 from versemi.tasks import Task
 
-if TYPE_CHECKING:
-    from versemi.caselibrary.library import CaseLibrary
-
 IGNORE = "ignore"
 _CHANNEL = "_0000"
 
 
 def export(
-    library: CaseLibrary, folder: Path, modality: str | None, prompts: Sequence[str] | None
+    cases: Sequence[Case],
+    tasks: Mapping[str, Task],
+    folder: Path,
+    modality: str | None,
+    prompts: Sequence[str] | None,
 ) -> Path:
-    """Write the data set; see `CaseLibrary.export_nnunet`."""
-    labelled = [case for case in library.cases() if case.label_path]
-    modality = _one_modality(library, labelled, modality)
+    """Write a library's cases as a data set; see `CaseLibrary.export_nnunet`."""
+    labelled = [case for case in cases if case.label_path]
+    modality = _one_modality(labelled, modality)
     labelled = [case for case in labelled if case.modality == modality]
     if prompts is None:
         prompts = [prompt for case in labelled for prompt in case.prompts]
-    tasks = library.tasks
     wanted = chosen(prompts, tasks, modality)
     used = [case for case in labelled if {task.id for task in wanted} & set(case.prompts)]
     if not used:
         names = ", ".join(task.id for task in wanted) or "any prompt"
         raise InputError(
-            f"No {modality} case of the library {library.folder} has a label that covers {names};"
-            " add a corrected case first, or choose other prompts."
+            f"No {modality} case of the library has a label that covers {names}; add a corrected"
+            " case first, or choose other prompts."
         )
     temporary = folder.with_name(f"{PART}{uuid.uuid4().hex[:8]}-{folder.name}")
     try:
@@ -91,17 +90,15 @@ def remap(labels: np.ndarray, covered: Sequence[Task], wanted: Sequence[Task]) -
     return values[labels]
 
 
-def _one_modality(library: CaseLibrary, labelled: Sequence[Case], asked: str | None) -> str:
+def _one_modality(labelled: Sequence[Case], asked: str | None) -> str:
     found = sorted({case.modality for case in labelled})
     if asked is None and len(found) > 1:
         raise InputError(
-            f"The library {library.folder} has labelled cases of {' and '.join(found)}, and a data"
-            " set of nnU-Net has one modality; say which."
+            f"The library has labelled cases of {' and '.join(found)}, and a data set of nnU-Net"
+            " has one modality; say which."
         )
     if asked is None and not found:
-        raise InputError(
-            f"The library {library.folder} has no labelled case; add a corrected case first."
-        )
+        raise InputError("The library has no labelled case; add a corrected case first.")
     return asked or found[0]
 
 
@@ -110,7 +107,7 @@ def _write(
     cases: Sequence[Case],
     wanted: Sequence[Task],
     modality: str,
-    tasks: dict[str, Task],
+    tasks: Mapping[str, Task],
 ) -> None:
     (folder / IMAGES).mkdir(parents=True)
     ignoring = False
