@@ -14,12 +14,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versemi.errors import InputError, OutputError, PackError
-from versemi.tasks import FOREGROUND, TASKS, Task
+from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, TASKS, Code, Task, adopt
 
 if TYPE_CHECKING:
     from versemi.network import PromptedNetwork
@@ -272,7 +272,9 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _task_to_json(prompt: PromptSettings) -> dict[str, Any]:
     task = prompt.task
+    own = {"own": asdict(task)} if task.label >= FIRST_OWN_LABEL else {}
     return {
+        **own,
         "id": task.id,
         "name": task.name,
         "label": task.label,
@@ -285,6 +287,16 @@ def _task_to_json(prompt: PromptSettings) -> dict[str, Any]:
         "min_ml": prompt.min_ml,
         "dice": prompt.dice,
     }
+
+
+def _own_task(data: Mapping[str, Any]) -> Task:
+    """A prompt that a user has added, from its description in a manifest."""
+    codes = {key: Code(**data[key]) for key in ("category", "type", "modifier") if data[key]}
+    task = Task(**{**data, **codes, "color": tuple(int(c) for c in data["color"])})
+    try:
+        return adopt(task)
+    except InputError as error:
+        raise PackError(str(error)) from None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -338,7 +350,7 @@ def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> Manifest:
     try:
         prompts = []
         for entry in data["tasks"]:
-            task = TASKS.get(entry["id"])
+            task = _own_task(entry["own"]) if "own" in entry else TASKS.get(entry["id"])
             if task is None or task.label != entry["label"]:
                 raise PackError(
                     f"The model pack {folder} answers a prompt '{entry['id']}' with label "

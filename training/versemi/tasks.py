@@ -1,7 +1,8 @@
 """The registry of task prompts: what a user may ask for, and what each answer means.
 
 Codes are SNOMED CT. Label values are fixed for good: a label map written today reads the same
-with every later model pack.
+with every later model pack. Prompts that users add to a pack of their own are described in its
+manifest, have labels from `FIRST_OWN_LABEL` on, and join the registry when the pack is loaded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from versemi.errors import InputError
 
 FOREGROUND = "foreground"
+FIRST_OWN_LABEL = 100
+LAST_OWN_LABEL = 254
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,34 @@ _ALL = (
 
 TASKS: dict[str, Task] = {task.id: task for task in _ALL}
 GROUPS: tuple[str, ...] = ("ct", "lge_mr", "t1_mr")
+
+
+def adopt(task: Task) -> Task:
+    """Let a prompt that a user has added join the registry of this process.
+
+    Raises:
+        InputError: its identifier or its label means something else here.
+    """
+    for known in TASKS.values():
+        if known == task:
+            return known
+        if known.id == task.id:
+            raise InputError(
+                f"There is a prompt '{task.id}' already, with label {known.label} and another "
+                "meaning; choose another name."
+            )
+        if known.label == task.label:
+            raise InputError(
+                f"The prompt '{task.id}' wants the label {task.label}, which belongs to "
+                f"'{known.id}'; choose another label."
+            )
+    if not FIRST_OWN_LABEL <= task.label <= LAST_OWN_LABEL:
+        raise InputError(
+            f"The prompt '{task.id}' wants the label {task.label}; those of one's own prompts are "
+            f"{FIRST_OWN_LABEL} to {LAST_OWN_LABEL}."
+        )
+    TASKS[task.id] = task
+    return task
 
 
 def get_task(id: str) -> Task:

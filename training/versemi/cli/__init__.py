@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("tasks")(tasks.tasks)
+app.add_typer(tasks.app, name="tasks")
 app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)

@@ -1,0 +1,135 @@
+"""Prompts of one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from versemi import tasks as registry
+from versemi.cli import main
+from versemi.errors import InputError
+from versemi.learning.newprompt import NOTHING, add_prompt, free_label
+from versemi.modelpack import ModelPack
+from versemi.tasks import TASKS, Code, Task, adopt
+
+THYMUS = Task(
+    "thymus",
+    "Thymus",
+    100,
+    Code("123037004", "Anatomical Structure"),
+    Code("9875009", "Thymus"),
+    (10, 200, 30),
+    "CT",
+    "ct",
+    "own",
+)
+
+
+@pytest.fixture(autouse=True)
+def registry_as_it_was():
+    before = dict(TASKS)
+    yield
+    registry.TASKS.clear()
+    registry.TASKS.update(before)
+
+
+@pytest.fixture
+def parent(tiny_pack):
+    return ModelPack.load(tiny_pack)
+
+
+def logits(pack, prompts):
+    network = pack.build_network()
+    image = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(3))
+    index = torch.tensor([network.prompts.index(p) for p in prompts])
+    with torch.inference_mode():
+        return network(image, index).numpy()
+
+
+def test_the_old_prompts_answer_as_before(parent, tmp_path):
+    made = add_prompt(parent, THYMUS, tmp_path / "pack")
+    prompts = [*parent.task_ids, "foreground"]
+    assert np.array_equal(logits(made, prompts), logits(parent, prompts))
+    assert made.task_ids == (*parent.task_ids, "thymus")
+    assert made.manifest.parent == "tiny 0.0.1"
+
+
+def test_it_starts_from_what_was_asked_for(parent, tmp_path):
+    spleen = add_prompt(parent, THYMUS, tmp_path / "a", like="spleen")
+    assert np.array_equal(logits(spleen, ["thymus"]), logits(parent, ["spleen"]))
+    fresh = add_prompt(parent, THYMUS, tmp_path / "b", like=NOTHING)
+    assert not np.array_equal(logits(fresh, ["thymus"]), logits(parent, ["foreground"]))
+
+
+def test_a_process_that_has_never_heard_of_it_learns_of_it_from_the_pack(parent, tmp_path):
+    add_prompt(parent, THYMUS, tmp_path / "pack")
+    del TASKS["thymus"]
+    loaded = ModelPack.load(tmp_path / "pack")
+    assert loaded.tasks[-1] == THYMUS
+    assert registry.get_task("thymus").color == (10, 200, 30)
+
+
+def test_names_labels_groups_and_beginnings_that_do_not_fit_are_refused(parent, tmp_path):
+    from dataclasses import replace
+
+    for task, words in (
+        (replace(THYMUS, id="spleen"), "has a prompt 'spleen' already"),
+        (replace(THYMUS, label=5), "belongs to 'liver'"),
+        (replace(THYMUS, label=99), "are 100 to 254"),
+        (replace(THYMUS, group="pet"), "no group 'pet'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            add_prompt(parent, task, tmp_path / "pack")
+    with pytest.raises(InputError, match="no prompt 'heart'"):
+        add_prompt(parent, THYMUS, tmp_path / "pack", like="heart")
+    assert not (tmp_path / "pack").exists()
+
+
+def test_labels_are_handed_out_one_after_the_other():
+    assert free_label() == 100
+    adopt(THYMUS)
+    assert free_label([101]) == 102
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return ended.value.code
+
+
+def test_the_command_adds_a_prompt_that_the_list_then_shows(tiny_pack, tmp_path, capsys):
+    out = tmp_path / "pack"
+    slicers = "Some list~SCT^123037004^Anatomical Structure~SCT^9875009^Thymus~^^~Other~^^~^^"
+    options = ["--terminology", slicers, "--color", "#0AC81E", "--pack", str(tiny_pack)]
+    assert run("tasks", "add", "Thymus", *options, "--modality", "CT", "--out", str(out)) == 0
+    assert ModelPack.load(out).tasks[-1] == THYMUS
+    capsys.readouterr()
+    assert run("tasks", "--pack", str(out)) == 0
+    assert "thymus" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["Thymus", "--modality", "MR"], "Say with --group"),
+        (["Thymus", "--color", "red"], "not of the form #RRGGBB"),
+        (["Thymus", "--terminology", "SCT^1^A"], "needs a category and a type"),
+        (["Thymus", "--terminology", "SCT-1-A~SCT-2-B"], "not of the form scheme"),
+        (["123"], "gives no identifier"),
+        (["Liver"], "has a prompt 'liver' already"),
+    ],
+)
+def test_what_is_wrong_with_the_command_is_one_sentence(tiny_pack, tmp_path, capsys, change, words):
+    given = {
+        "--terminology": "SCT^123037004^Anatomical Structure~SCT^9875009^Thymus",
+        "--modality": "CT",
+        "--pack": str(tiny_pack),
+        "--out": str(tmp_path / "pack"),
+    }
+    given |= dict(zip(change[1::2], change[2::2], strict=True))
+    options = [text for pair in given.items() for text in pair]
+    assert run("tasks", "add", change[0], *options) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not (tmp_path / "pack").exists()

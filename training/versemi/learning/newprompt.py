@@ -1,0 +1,98 @@
+"""A prompt of one's own: another task code for a network that is there.
+
+The controller's linear layer on the joined bottleneck and task code (VerSemi, arXiv 2311.11686,
+section III-A) is a row per prompt and a part that depends on the image, so a new prompt is a new
+row, and no other prompt's answer changes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from versemi.errors import InputError
+from versemi.modelpack import ModelPack, PromptSettings, write_pack
+from versemi.network import NetworkSettings, build_network
+from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, LAST_OWN_LABEL, TASKS, Task, adopt
+
+#: Starts from random numbers, as the rows of a fresh network do.
+NOTHING = "nothing"
+
+
+def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGROUND) -> ModelPack:
+    """Write a pack that has one more prompt, still to be taught.
+
+    Args:
+        pack: the parent.
+        task: the new prompt; its group is one of the pack's.
+        folder: of the new pack.
+        like: the prompt whose row the new one starts from, or :data:`NOTHING`.
+
+    Returns:
+        The new pack; its version says what was added.
+
+    Raises:
+        InputError: the name or label is taken, or the pack lacks the group or `like`.
+        OutputError: the pack cannot be written.
+    """
+    if task.id in pack.task_ids or task.id == FOREGROUND:
+        raise InputError(
+            f"The pack {pack.name} {pack.version} has a prompt '{task.id}' already; choose another "
+            "name, or teach that one."
+        )
+    if task.group not in pack.manifest.groups:
+        raise InputError(
+            f"The pack {pack.name} has no group '{task.group}'; it has "
+            f"{', '.join(pack.manifest.groups)}."
+        )
+    task = adopt(task)
+    old = pack.build_network()
+    if like not in (*old.prompts, NOTHING):
+        raise InputError(
+            f"The pack {pack.name} has no prompt '{like}' to start from; choose one of "
+            f"{', '.join(old.prompts)} or {NOTHING}."
+        )
+    before = [p for p in old.prompts if p != FOREGROUND]
+    after = [p for p in old.prompts if p == FOREGROUND]
+    settings = NetworkSettings(
+        prompts=(*before, task.id, *after),
+        backbone=str(pack.manifest.network["backbone"]),
+        features=old.features,
+    )
+    torch.manual_seed(task.label)
+    network = build_network(settings)
+    fresh = network.rows.data[len(before)].clone()
+    state = old.state_dict()
+    rows = state.pop("rows")
+    network.load_state_dict({**network.state_dict(), **state})
+    with torch.no_grad():
+        network.rows[: len(before)] = rows[: len(before)]
+        network.rows[len(before) + 1 :] = rows[len(before) :]
+        network.rows[len(before)] = fresh if like == NOTHING else rows[old.prompts.index(like)]
+    manifest = replace(
+        pack.manifest,
+        version=f"{pack.version}+{task.id}",
+        network=settings.to_json(),
+        prompts=(*pack.manifest.prompts, PromptSettings(task)),
+        parent=f"{pack.name} {pack.version}",
+        training={**pack.manifest.training, "added": {"prompt": task.id, "like": like}},
+    )
+    license_file = pack.path / "LICENSE"
+    texts = {"LICENSE": license_file.read_text("utf-8")} if license_file.is_file() else {}
+    return write_pack(folder, network, manifest, texts)
+
+
+def free_label(taken: Sequence[int] = ()) -> int:
+    """The first label for a prompt of one's own that nothing known here has.
+
+    Raises:
+        InputError: all are taken.
+    """
+    used = {task.label for task in TASKS.values()} | set(taken)
+    for label in range(FIRST_OWN_LABEL, LAST_OWN_LABEL + 1):
+        if label not in used:
+            return label
+    raise InputError("Every label for prompts of one's own is taken; start from another pack.")
