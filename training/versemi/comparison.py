@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from versemi.errors import InputError
-from versemi.evaluation import RULE, LabelledCase, evaluate
+from versemi.evaluation import RULE, LabelledCase, evaluate, mean_of_known
 from versemi.images import read_image, read_label_map
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if "unknown_prompt" not in (row["before_outcome"], row["after_outcome"])
     ]
     return {
-        **{side: _mean([row[side] for row in known]) for side in _SIDES},
-        "change": _mean([row["change"] for row in both]),
+        **{side: mean_of_known([row[side] for row in known]) for side in _SIDES},
+        "change": mean_of_known([row["change"] for row in both]),
         "cases": len(both),
         "better": sum(gain >= _SAME for gain in gains),
         "worse": sum(gain <= -_SAME for gain in gains),
@@ -251,11 +251,6 @@ def _described(
 
 def _pack(pack: ModelPack) -> dict[str, str]:
     return {"name": pack.name, "version": pack.version, "sha256": pack.digest}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _half(progress: Progress | None, number: int) -> Progress | None:

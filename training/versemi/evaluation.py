@@ -219,7 +219,7 @@ def evaluate(
             )
     tasks = {task: _summary([r for r in rows if r["task"] == task]) for task in labels}
     return {
-        "mean": {m: _mean([summary[m] for summary in tasks.values()]) for m in METRICS},
+        "mean": {m: mean_of_known([summary[m] for summary in tasks.values()]) for m in METRICS},
         "tasks": {task: {"label": labels[task], **tasks[task]} for task in tasks},
         "cases": rows,
         "warnings": warnings,
@@ -313,12 +313,13 @@ def _share(
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     outcomes = [row["outcome"] for row in rows]
     return {
-        **{metric: _mean([row[metric] for row in rows]) for metric in METRICS},
+        **{metric: mean_of_known([row[metric] for row in rows]) for metric in METRICS},
         "cases": len(rows),
         **{kind: outcomes.count(kind) for kind in ("both_empty", "missed", "false_positive")},
     }
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are defined; None where none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

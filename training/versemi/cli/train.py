@@ -155,7 +155,7 @@ def _runs(
         else:
             base = load_settings()
             base = replace(base, method=replace(base.method, without=()))
-            settings, root = settings_for_folders(data, base)
+            settings, root = settings_for_folders(data, base), Path()
         settings = _changed(settings, method, without, seed)
         if settings.method.one_model_a_task:
             raise InputError(

@@ -143,7 +143,7 @@ def network_settings(
     )
 
 
-def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> tuple[RunSettings, Path]:
+def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> RunSettings:
     """A run on a user's own data sets, each labelled as its ``dataset.json`` says.
 
     Everything else is as in `base`: weights of the objective, rate, length.
@@ -153,7 +153,7 @@ def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> tuple[Ru
         base: settings to start from.
 
     Returns:
-        The settings, and the folder to which their paths are relative.
+        The settings; their folders are absolute.
 
     Raises:
         InputError: a folder cannot be used, has no label, or names a structure that is no prompt.
@@ -197,7 +197,7 @@ def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> tuple[Ru
         "keep_all": sorted(prompts),
         "min_ml": 0.0,
     }
-    return replace(base, sources=tuple(sources), network=network, pack=pack), Path()
+    return replace(base, sources=tuple(sources), network=network, pack=pack)
 
 
 def prompt_named(name: str, path: Path) -> Task:

@@ -42,7 +42,10 @@ def case_lists(entry: Mapping[str, Any], data: Path) -> CaseLists:
     Raises:
         InputError: the folder, or a protocol that the entry names, cannot be used.
     """
-    folder = DataFolder.open(data / entry["folder"])
+    return _lists(entry, DataFolder.open(data / entry["folder"]), data)
+
+
+def _lists(entry: Mapping[str, Any], folder: DataFolder, data: Path) -> CaseLists:
     measured = _measured(entry.get("measure", []), folder, data)
     if "labelled" in entry:
         labelled = tuple(str(name) for name in entry["labelled"])
@@ -90,7 +93,7 @@ def _source(
     unlabelled: bool,
 ) -> Source:
     folder = DataFolder.open(data / entry["folder"])
-    lists = case_lists(entry, data)
+    lists = _lists(entry, folder, data)
     if not lists.labelled:
         raise InputError(
             f"{folder.path} has no labelled case to train on ({len(folder.images)} scans, "

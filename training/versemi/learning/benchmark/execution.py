@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from versemi.errors import InputError
-from versemi.evaluation import evaluate, find_cases
+from versemi.evaluation import evaluate, find_cases, mean_of_known
 from versemi.export import write_text
 from versemi.inference import Segmenter
 from versemi.learning.benchmark.plan import Configuration
@@ -100,9 +100,7 @@ def tasks_of(result: dict[str, Any]) -> list[str]:
 
 def task_mean(result: dict[str, Any], task: str, metric: str) -> float | None:
     """Mean of a metric over a task's cases; None where it is undefined in all of them."""
-    values = [row[metric] for row in result["cases"] if row["task"] == task]
-    known = [float(v) for v in values if v is not None]
-    return sum(known) / len(known) if known else None
+    return mean_of_known([row[metric] for row in result["cases"] if row["task"] == task])
 
 
 def flatness(log: Path) -> float | None:

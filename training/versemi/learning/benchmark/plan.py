@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from versemi.learning.methods import METHODS, PARTS
 
@@ -19,6 +20,11 @@ class Configuration:
     method: str
     without: tuple[str, ...] = ()
     seed: int = 0
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Configuration:
+        """The configuration that a result says it is of."""
+        return cls(result["fraction"], result["method"], tuple(result["without"]), result["seed"])
 
     @property
     def variant(self) -> str:

@@ -70,8 +70,7 @@ def draw_losses(results: Sequence[Result], runs: Path, path: Path) -> None:
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     for number, result in enumerate(r for r in results if r["seed"] == 0):
-        left_out = tuple(result["without"])
-        configuration = Configuration(result["fraction"], result["method"], left_out)
+        configuration = Configuration.of(result)
         for run in result["runs"]:
             log = runs / configuration.folder / run["run"] / "csv" / "metrics.csv"
             if not log.is_file():

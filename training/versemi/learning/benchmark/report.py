@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from versemi.evaluation import METRICS, RULE
+from versemi.evaluation import METRICS, RULE, mean_of_known
 from versemi.export import write_text
 from versemi.learning.benchmark import plots
 from versemi.learning.benchmark.execution import mean_dice, task_mean, tasks_of
@@ -55,13 +55,6 @@ def write_report(
     return write_text(_page(protocol, results, tasks, scale), docs / "benchmark.md")
 
 
-def variant(result: Result) -> Configuration:
-    """The configuration of a result."""
-    return Configuration(
-        result["fraction"], result["method"], tuple(result["without"]), result["seed"]
-    )
-
-
 def _summary(result: Result, tasks: Sequence[str]) -> dict[str, Any]:
     kept = {key: value for key, value in result.items() if key != "cases"}
     means = {task: {m: task_mean(result, task, m) for m in METRICS} for task in tasks}
@@ -75,7 +68,9 @@ def _cases(results: Sequence[Result]) -> str:
     writer.writerow(["configuration", *columns])
     for result in results:
         for row in result["cases"]:
-            writer.writerow([variant(result).folder, *(_cell(row[key]) for key in columns)])
+            writer.writerow(
+                [Configuration.of(result).folder, *(_cell(row[key]) for key in columns)]
+            )
     return text.getvalue()
 
 
@@ -123,18 +118,13 @@ def _table(results: Sequence[Result], tasks: Sequence[str], metric: str) -> list
     ]
     by_variant: dict[str, list[Result]] = {}
     for result in results:
-        by_variant.setdefault(variant(result).variant, []).append(result)
+        by_variant.setdefault(Configuration.of(result).variant, []).append(result)
     for name, group in by_variant.items():
         columns = [[task_mean(result, task, metric) for result in group] for task in tasks]
-        means = [_average([column[i] for column in columns]) for i in range(len(group))]
+        means = [mean_of_known([column[i] for column in columns]) for i in range(len(group))]
         cells = [_spread(column, metric) for column in [*columns, means]]
         lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
     return lines
-
-
-def _average(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return mean(known) if known else None
 
 
 def _spread(values: Sequence[float | None], metric: str) -> str:
@@ -156,9 +146,9 @@ def _costs(results: Sequence[Result]) -> list[str]:
     ]
     for result in results:
         runs = result["runs"]
-        falling = _average([run["flatness"] for run in runs])
+        falling = mean_of_known([run["flatness"] for run in runs])
         cells = [
-            variant(result).folder,
+            Configuration.of(result).folder,
             " + ".join(str(run["steps"]) for run in runs),
             f"{sum(run['seconds'] for run in runs) / 60:.0f}",
             "-" if falling is None else f"{falling:.1%}",
