@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
+from versemi.geometry import bounding_box
 from versemi.tasks import get_task
 
 if TYPE_CHECKING:
@@ -128,13 +129,8 @@ def near_surface(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.nd
         mask: bool ``(z, y, x)``, not empty.
         spacing: mm, ``(x, y, z)``.
     """
-    reach = [int(np.ceil(BAND_MM / s)) + 1 for s in reversed(spacing)]
-    box = []
-    for axis, more in enumerate(reach):
-        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        start, stop = int(occupied[0]) - more, int(occupied[-1]) + 1 + more
-        box.append(slice(max(0, start), min(mask.shape[axis], stop)))
-    place = tuple(box)
+    place = bounding_box(mask, [int(np.ceil(BAND_MM / s)) + 1 for s in reversed(spacing)])
+    assert place is not None
     part = sitk.GetImageFromArray(np.pad(mask[place], 1).astype(np.uint8))
     part.SetSpacing(spacing)
     distance = sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True)

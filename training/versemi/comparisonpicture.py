@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from versemi.export import replacing
+from versemi.geometry import Box, bounding_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,16 +103,11 @@ def _patient_axes(
     return (z, y, x), sitk.GetArrayFromImage(scan), oriented
 
 
-def _box(mask: np.ndarray, spacing: tuple[float, float, float]) -> tuple[slice, ...]:
+def _box(mask: np.ndarray, spacing: tuple[float, float, float]) -> Box:
     """The box around a mask and the margin."""
-    slices = []
-    for axis, (size, mm) in enumerate(zip(mask.shape, spacing, strict=True)):
-        others = tuple(other for other in range(3) if other != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        margin = round(_MARGIN / mm)
-        first, last = int(occupied[0]) - margin, int(occupied[-1]) + margin
-        slices.append(slice(max(0, first), min(size, last + 1)))
-    return tuple(slices)
+    box = bounding_box(mask, [round(_MARGIN / mm) for mm in spacing])
+    assert box is not None
+    return box
 
 
 def _where(masks: Mapping[str, np.ndarray], across: int) -> int:

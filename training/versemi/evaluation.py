@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from versemi.errors import InputError
 from versemi.export import write_text
+from versemi.geometry import bounding_box
 from versemi.images import read_image, read_label_map, same_grid
 from versemi.tasks import get_task
 
@@ -107,7 +108,8 @@ def surface_distances(
     Returns:
         Millimetres, one per surface voxel of `first` and of `second`.
     """
-    box = _box(first | second)
+    box = bounding_box(first | second)
+    assert box is not None
     surfaces = [_surface(mask[box], spacing) for mask in (first, second)]
     distances = [
         sitk.GetArrayFromImage(
@@ -237,16 +239,6 @@ def write_report(report: Mapping[str, Any], path: str | PathLike[str]) -> Path:
         OutputError: it could not be written.
     """
     return write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", path)
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds the mask, (D, H, W)."""
-    slices = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        slices.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return tuple(slices)
 
 
 def _surface(mask: np.ndarray, spacing: tuple[float, float, float]) -> sitk.Image:

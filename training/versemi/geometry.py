@@ -18,6 +18,8 @@ import SimpleITK as sitk
 
 from versemi.errors import InputError
 
+Box = tuple[slice, slice, slice]
+
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -197,6 +199,26 @@ def image_corners(image: sitk.Image | Header) -> np.ndarray:
     index = np.array(list(itertools.product(*((-0.5, n - 0.5) for n in header.size))))
     matrix = header.index_to_lps
     return index @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def bounding_box(mask: np.ndarray, margin: Sequence[int] = (0, 0, 0)) -> Box | None:
+    """The smallest box that holds a mask and a margin around it, cut to the array.
+
+    Args:
+        mask: bool ``(z, y, x)``.
+        margin: voxels ``(z, y, x)``.
+
+    Returns:
+        Slices ``(z, y, x)``; None where the mask is empty.
+    """
+    spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if spans[0].size == 0:
+        return None
+    z, y, x = (
+        slice(max(int(span[0]) - more, 0), min(int(span[-1]) + 1 + more, length))
+        for span, more, length in zip(spans, margin, mask.shape, strict=True)
+    )
+    return z, y, x
 
 
 def _triple(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:

@@ -16,11 +16,10 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
 
 from versemi.errors import Cancelled
+from versemi.geometry import Box
 from versemi.inference.device import Compute
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import OUTSIDE
-
-Box = tuple[slice, slice, slice]
 
 OVERLAP = 0.25
 _HEAD_VOXELS = 1 << 20

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from versemi.geometry import Grid
+from versemi.geometry import Box, Grid
 
-Box = tuple[slice, slice, slice]
 Corners = tuple[tuple[int, int], ...]
 
 _THRESHOLD = 0.25

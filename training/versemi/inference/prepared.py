@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from versemi.errors import InputError
-from versemi.geometry import Grid, Header, Roi, image_corners
+from versemi.geometry import Grid, Header, Roi, bounding_box, image_corners
 from versemi.inference.device import Compute
 from versemi.inference.features import FeatureVolume
 from versemi.inference.localise import Box, Corners, box_of, clean, corners_of, region_of
@@ -191,12 +191,8 @@ def _content(array: np.ndarray) -> Box:
     The corners that an oblique scan leaves empty, or a wide field of view around a body, would
     only cost windows, and shift the statistics that the network normalises by.
     """
-    inside = array > OUTSIDE + _AIR
-    spans = [np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    if spans[0].size == 0:
-        return tuple(slice(0, n) for n in array.shape)  # type: ignore[return-value]
-    z, y, x = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
-    return z, y, x
+    whole: Box = tuple(slice(0, n) for n in array.shape)  # type: ignore[assignment]
+    return bounding_box(array > OUTSIDE + _AIR) or whole
 
 
 def _part(grid: Grid, region: Box) -> Grid:

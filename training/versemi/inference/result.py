@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from versemi.errors import InputError
-from versemi.geometry import Grid, Header, Roi
+from versemi.geometry import Grid, Header, Roi, bounding_box
 from versemi.inference.localise import Box, box_of
 from versemi.inference.prepared import Answer
 from versemi.preprocessing import resample_back
@@ -105,16 +105,11 @@ def label_map_of(
 
 def _above_half(answer: Answer) -> Answer | None:
     """The part of an answer beyond which interpolation cannot reach one half."""
-    mask = answer.probability > 0.5
-    spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    if spans[0].size == 0:
+    box = bounding_box(answer.probability > 0.5, margin=(1, 1, 1))
+    if box is None:
         return None
-    z, y, x = (
-        slice(max(int(span[0]) - 1, 0), min(int(span[-1]) + 2, length))
-        for span, length in zip(spans, mask.shape, strict=True)
-    )
-    grid = answer.grid.part([s.start for s in (z, y, x)], [s.stop for s in (z, y, x)])
-    return Answer(grid, answer.probability[z, y, x])
+    grid = answer.grid.part([s.start for s in box], [s.stop for s in box])
+    return Answer(grid, answer.probability[box])
 
 
 def _union(boxes: Sequence[Box]) -> Box:

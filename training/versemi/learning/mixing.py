@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from versemi.geometry import Box
 from versemi.tasks import FOREGROUND, TASKS
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
