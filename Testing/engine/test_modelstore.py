@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from packs import everything, make_pack
 
+from packs import THYMUS, everything, make_pack
+from versemi import tasks
 from versemi.errors import InputError, PackError, VersemiError
-from versemi.modelpack import MANIFEST, WEIGHTS
+from versemi.modelpack import MANIFEST, WEIGHTS, ModelPack
 from versemi.modelstore import (
     ModelStore,
     active,
@@ -100,6 +102,19 @@ def test_a_provisional_pack_stays_marked_when_it_is_taken_into_use(store, tmp_pa
     assert (entry.state, entry.reason) == ("active", "one corrected case")
     store.activate_shipped()
     assert store.find("atria@1").state == "provisional"
+
+
+def test_packs_whose_own_prompts_have_one_label_lie_side_by_side(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
+    for own in (THYMUS, replace(THYMUS, id="scapula", name="Scapula")):
+        store.add(make_pack(tmp_path / own.id, own.id, own=(own,)))
+    assert [entry.state for entry in store.entries()] == ["active", "candidate", "candidate"]
+    with pytest.raises(PackError, match="several prompts with the label 100"):
+        ModelPack.load(
+            make_pack(
+                tmp_path / "both", own=(THYMUS, replace(THYMUS, id="scapula", name="Scapula"))
+            )
+        )
 
 
 def test_a_pack_that_was_set_aside_is_kept_and_not_taken_into_use(store, tmp_path):

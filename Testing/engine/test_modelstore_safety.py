@@ -10,14 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from packs import damage, everything, make_pack
 
+from packs import damage, everything, make_pack
 from versemi.errors import InputError, OutputError, PackError
 from versemi.modelstore import (
     ModelStore,
     active,
     active_pack,
     active_pack_path,
+    chosen_pack,
 )
 from versemi.modelstore import store as store_module
 
@@ -67,6 +68,8 @@ def test_an_active_pack_that_was_deleted_is_replaced_by_the_shipped_one_with_a_s
     shutil.rmtree(entry.path)
     with pytest.raises(PackError, match="no atria@1 in the model store .* any more"):
         store.active()
+    with pytest.raises(PackError, match="no atria@1 in the model store .* any more"):
+        chosen_pack()
     pack, warning = active_pack()
     assert pack.path == shipped and active_pack_path() == shipped
     assert warning.startswith(
@@ -80,6 +83,8 @@ def test_an_active_pack_that_is_damaged_is_replaced_by_the_shipped_one_too(store
     damage(store.add(make_pack(tmp_path / "p"), "active").path)
     pack, warning = active_pack()
     assert pack.name == "base" and "are damaged (checksum" in warning
+    with pytest.raises(PackError, match="are damaged"):
+        chosen_pack()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ def test_the_environment_variable_for_the_pack_wins_over_the_active_one(
     named = make_pack(tmp_path / "q", "named")
     monkeypatch.setenv("VERSEMI_PACK", str(named))
     monkeypatch.setattr(active, "default_pack_path", lambda: named)
-    assert active_pack_path() == named
+    assert active_pack_path() == chosen_pack().path == named
 
 
 @pytest.mark.parametrize("change", ["add", "import_zip", "activate", "set_aside"])

@@ -71,6 +71,7 @@ def talk(engine: StandIn):
         "pack": "stand-in",
         "version": "1.2",
         "device": "cpu",
+        "warnings": [],
     }
     yield conversation
     conversation.close()

@@ -367,6 +367,13 @@ def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> Manifest:
                     dice=None if entry["dice"] is None else float(entry["dice"]),
                 )
             )
+        labels = [p.task.label for p in prompts]
+        for prompt in prompts:
+            if labels.count(prompt.task.label) > 1:
+                raise PackError(
+                    f"The model pack {folder} has several prompts with the label "
+                    f"{prompt.task.label}; give each a label of its own."
+                )
         groups = {name: GroupSettings.from_json(g) for name, g in data["groups"].items()}
         missing = {p.task.group for p in prompts} - set(groups)
         if missing:

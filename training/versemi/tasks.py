@@ -214,6 +214,11 @@ TASKS: dict[str, Task] = {task.id: task for task in _ALL}
 GROUPS: tuple[str, ...] = ("ct", "lge_mr", "t1_mr")
 
 
+def is_own(task: Task) -> bool:
+    """Whether a prompt has a label of those that users add."""
+    return FIRST_OWN_LABEL <= task.label <= LAST_OWN_LABEL
+
+
 def adopt(task: Task) -> Task:
     """Let a prompt that a user has added join the registry of this process.
 
@@ -228,12 +233,13 @@ def adopt(task: Task) -> Task:
                 f"There is a prompt '{task.id}' already, with label {known.label} and another "
                 "meaning; choose another name."
             )
-        if known.label == task.label:
+        # Two packs may each have a prompt of their own with one label: only one pack is asked.
+        if known.label == task.label and not is_own(known):
             raise InputError(
                 f"The prompt '{task.id}' wants the label {task.label}, which belongs to "
                 f"'{known.id}'; choose another label."
             )
-    if not FIRST_OWN_LABEL <= task.label <= LAST_OWN_LABEL:
+    if not is_own(task):
         raise InputError(
             f"The prompt '{task.id}' wants the label {task.label}; those of one's own prompts are "
             f"{FIRST_OWN_LABEL} to {LAST_OWN_LABEL}."

@@ -3,7 +3,13 @@
 ``docs/models.md`` shows what lies in such a folder. Nothing here imports torch.
 """
 
-from versemi.modelstore.active import active_pack, active_pack_path, default_folder, find_pack
+from versemi.modelstore.active import (
+    active_pack,
+    active_pack_path,
+    chosen_pack,
+    default_folder,
+    find_pack,
+)
 from versemi.modelstore.entry import SHIPPED, Entry
 from versemi.modelstore.store import ModelStore
 
@@ -13,6 +19,7 @@ __all__ = [
     "ModelStore",
     "active_pack",
     "active_pack_path",
+    "chosen_pack",
     "default_folder",
     "find_pack",
 ]

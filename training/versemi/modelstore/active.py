@@ -38,11 +38,26 @@ def default_folder() -> Path:
         ) from None
 
 
+def chosen_pack() -> ModelPack:
+    """Load the pack that was chosen, and no other in its place.
+
+    That is the one that ``VERSEMI_PACK`` names, else the store's active one, else the one that
+    ships.
+
+    Raises:
+        PackError: it was deleted or is damaged, or the choice cannot be read.
+        InputError: the model store is none.
+    """
+    if os.environ.get("VERSEMI_PACK"):
+        return ModelPack.load(default_pack_path())
+    return ModelStore(default_folder()).active().load()
+
+
 def active_pack() -> tuple[ModelPack, str]:
     """Load the pack that answers where none is named, and say so if it is not the chosen one.
 
-    That is the one that ``VERSEMI_PACK`` names, else the store's active one, else the one that
-    ships. A chosen pack that was deleted or is damaged keeps nobody from working.
+    That is `chosen_pack`, but a version of the store that was deleted or is damaged keeps nobody
+    from working: the one that ships answers.
 
     Returns:
         The pack, and a warning in one sentence, which is empty where all is well.

@@ -1,4 +1,4 @@
-"""The engine as a child process: ``python -m versemi.worker [--pack DIR] [--device auto]``.
+"""The engine as a child process: ``python -m versemi.worker [--pack PACK] [--device auto]``.
 
 Requests come in on stdin and events go out on stdout, one JSON object a line, UTF-8::
 
@@ -13,7 +13,7 @@ Requests come in on stdin and events go out on stdout, one JSON object a line, U
     {"id": 5, "command": "list_tasks"}
     {"id": 6, "command": "quit"}
 
-    {"event": "ready", "pack": NAME, "version": VERSION, "device": DEVICE}
+    {"event": "ready", "pack": NAME, "version": VERSION, "device": DEVICE, "warnings": [...]}
     {"event": "progress", "id": 1, "fraction": 0.31, "message": SENTENCE}
     {"event": "result", "id": 1, "label_map": PATH, "uncertainty": PATH | null, "labels": {...},
      "volumes_ml": {...}, "warnings": [...], "timings": {...}, "device": DEVICE}
@@ -24,6 +24,9 @@ Requests come in on stdin and events go out on stdout, one JSON object a line, U
      "message": SENTENCE}
     {"event": "cancelled", "id": 1}
     {"event": "bye"}
+
+``--pack`` is a folder, ``NAME@VERSION`` of the model store, or ``shipped``. Without it the active
+pack answers; where that cannot be used the one that ships does, and a warning in ``ready`` says so.
 
 ``keep`` puts a scan into a library: with ``labels``, whose voxels have the label values of
 ``prompts``, as a corrected case, and without as a scan to learn from. ``export`` writes a DICOM

@@ -9,7 +9,6 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from versemi.errors import Cancelled, InputError, VersemiError
@@ -30,6 +29,7 @@ class Worker:
         requests: binary stream of JSON lines; its end ends the worker.
         events: binary stream that takes the answers.
         make_segmenter: called once, after requests are already being listened to.
+        warnings: sentences that the parent has to hear at the start; `make_segmenter` may add some.
         on_orphaned: called `ORPHAN_GRACE` seconds after `requests` has ended, should the worker
             still be there then.
     """
@@ -40,11 +40,13 @@ class Worker:
         events: BinaryIO,
         make_segmenter: Callable[[], Segmenter],
         on_orphaned: Callable[[], None] | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
         self._requests = requests
         self._events = events
         self._make_segmenter = make_segmenter
         self._on_orphaned = on_orphaned
+        self._warnings = warnings
         self._queue: queue.Queue[Request | None] = queue.Queue()
         self._lock = threading.Lock()
         self._waiting: set[int] = set()
@@ -61,7 +63,7 @@ class Worker:
             return 2 if isinstance(error, VersemiError) else 1
         pack = segmenter.pack
         ready = {"pack": pack.name, "version": pack.version, "device": segmenter.device}
-        self._emit({"event": "ready", **ready})
+        self._emit({"event": "ready", **ready, "warnings": list(self._warnings)})
         while (request := self._queue.get()) is not None:
             if request["command"] == "quit":
                 self._emit({"event": "bye"})
@@ -146,8 +148,10 @@ class Worker:
             self._closing.set()  # nobody listens any more
 
 
-def serve(make_segmenter: Callable[[], Segmenter]) -> int:
+def serve(make_segmenter: Callable[[], Segmenter], warnings: Sequence[str] = ()) -> int:
     """Run a worker on this process's own stdin and stdout; returns the exit code.
+
+    See `Worker` for the arguments.
 
     The pipes are moved to file descriptors of their own first. What anything else writes to
     stdout goes to stderr, and what anything else reads from stdin is empty.
@@ -159,7 +163,7 @@ def serve(make_segmenter: Callable[[], Segmenter]) -> int:
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
-    return Worker(requests, events, make_segmenter, on_orphaned=lambda: os._exit(1)).run()
+    return Worker(requests, events, make_segmenter, lambda: os._exit(1), warnings).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,17 +171,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="versemi.worker", description="Segment on request; JSON lines on stdin and stdout."
     )
-    parser.add_argument("--pack", type=Path, help="model pack; default: the one that ships")
+    parser.add_argument(
+        "--pack", help="folder of a model pack, NAME@VERSION or 'shipped'; default: the active one"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     options = parser.parse_args(arguments)
 
+    warnings: list[str] = []
+
     def make_segmenter() -> Segmenter:
-        from versemi.modelpack import ModelPack, default_pack_path
+        from versemi.modelstore import active_pack, find_pack
 
         # Before torch is imported, so that a bad pack is told at once.
-        pack = ModelPack.load(options.pack or default_pack_path())
+        if options.pack:
+            pack = find_pack(options.pack)
+        else:
+            pack, warning = active_pack()
+            warnings.extend(filter(None, [warning]))
         from versemi.inference import Segmenter
 
         return Segmenter(pack, device=options.device)
 
-    return serve(make_segmenter)
+    return serve(make_segmenter, warnings)

@@ -9,7 +9,19 @@ from typing import Any
 
 from versemi.modelpack import MANIFEST, WEIGHTS, Manifest, PromptSettings
 from versemi.preprocessing import DEFAULT_GROUPS
-from versemi.tasks import TASKS
+from versemi.tasks import TASKS, Code, Task
+
+THYMUS = Task(
+    "thymus",
+    "Thymus",
+    100,
+    Code("123037004", "Anatomical Structure"),
+    Code("9875009", "Thymus"),
+    (10, 200, 30),
+    "CT",
+    "ct",
+    "own",
+)
 
 
 def make_pack(
@@ -19,6 +31,7 @@ def make_pack(
     *,
     parent: str | None = None,
     prompts: tuple[str, ...] = ("left_atrium", "spleen"),
+    own: tuple[Task, ...] = (),
     dice: float | None = None,
     training: dict[str, Any] | None = None,
 ) -> Path:
@@ -29,7 +42,9 @@ def make_pack(
         version=version,
         parent=parent,
         network={},
-        prompts=tuple(PromptSettings(TASKS[prompt], dice=dice) for prompt in prompts),
+        prompts=tuple(
+            PromptSettings(task, dice=dice) for task in (*(TASKS[p] for p in prompts), *own)
+        ),
         groups=DEFAULT_GROUPS,
         training=training or {},
     ).to_json()
