@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from versemi.modelstore import ModelStore
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "training"))
@@ -40,3 +44,25 @@ def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packs") / "tiny"
     write_pack(folder, build_network(network), manifest, {"LICENSE": "For tests only.\n"})
     return folder
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pack that ships, in an environment that names no other and has a store of its own."""
+    from packs import make_pack
+    from versemi.modelstore import active, store
+
+    pack = make_pack(tmp_path / "ships", "base", "1.0", dice=0.8)
+    for module in (store, active):
+        monkeypatch.setattr(module, "default_pack_path", lambda: pack)
+    monkeypatch.delenv("VERSEMI_PACK", raising=False)
+    monkeypatch.setenv("VERSEMI_MODELS", str(tmp_path / "models é"))
+    return pack
+
+
+@pytest.fixture
+def store(shipped: Path, tmp_path: Path) -> ModelStore:
+    """The user's own model store, which is empty."""
+    from versemi.modelstore import ModelStore
+
+    return ModelStore(tmp_path / "models é")

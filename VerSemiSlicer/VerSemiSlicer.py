@@ -44,6 +44,7 @@ class VerSemiSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic = None
         self.panel = None
+        self.notice = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -51,8 +52,12 @@ class VerSemiSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # can say so.
         from VerSemiSlicerLib.PanelSetup import setupPanel
 
-        self.panel = setupPanel(self, VerSemiSlicerLogic().getParameterNode)
-        self.logic = self.panel.logic if self.panel else None
+        self.notice = setupPanel(self, VerSemiSlicerLogic().getParameterNode)
+
+    def usePanel(self, panel):
+        """There is a panel now; without a model there is none."""
+        self.panel = panel
+        self.logic = panel.logic
 
     def enter(self):
         if self.panel:
@@ -82,16 +87,18 @@ class VerSemiSlicerLogic(ScriptedLoadableModuleLogic):
 
         return ParameterNode(super().getParameterNode())
 
-    def segment(self, volumeNode, prompts, **options):
+    def segment(self, volumeNode, prompts, pack="", **options):
         """Segments `volumeNode` under `prompts`, such as ["liver", "spleen"], and waits for it.
 
+        `pack` is the folder of a model pack, NAME@VERSION of the model store, or "shipped"; the
+        active one answers where it is left out, and UserError says why where that cannot be used.
         `options` are the further fields of SegmentationRequest, such as roiNode and
         segmentationNode. Returns a SegmentationResult.
         """
-        from VerSemiSlicerLib.ModuleLogic import makeLogic
+        from VerSemiSlicerLib.ModuleLogic import makeLogic, makeModel
         from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
 
-        logic = makeLogic()
+        logic = makeLogic(makeModel(str(pack)))
         try:
             return logic.segment(SegmentationRequest(volumeNode, prompts, **options))
         finally:

@@ -29,13 +29,27 @@ def scene() -> Iterator[Any]:
     slicer.mrmlScene.Clear(0)
 
 
+@pytest.fixture(autouse=True)
+def no_model_of_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have chosen a model."""
+    monkeypatch.setenv("VERSEMI_MODELS", str(tmp_path / "no models"))
+
+
 @pytest.fixture
-def catalog() -> Any:
+def model() -> Any:
     """All prompts of the registry, as a pack that knows them all would give them."""
     from versemi.tasks import FOREGROUND, TASKS
-    from VerSemiSlicerLib.PromptCatalog import PromptCatalog
+    from VerSemiSlicerLib.ModelInUse import Model, ModelInUse
 
-    return PromptCatalog([t for t in TASKS.values() if t.id != FOREGROUND], "test pack", "1")
+    tasks = tuple(t for t in TASKS.values() if t.id != FOREGROUND)
+    made = ModelInUse(lambda: Model(Path("pack"), "versemi-base", "1.0.0", tasks))
+    made.refresh()
+    return made
+
+
+@pytest.fixture
+def catalog(model: Any) -> Any:
+    return model.catalog
 
 
 @pytest.fixture
@@ -93,10 +107,10 @@ def qt_application() -> Any:
 
 
 @pytest.fixture
-def desk(qt_application: Any, logic: Any) -> Iterator[Any]:
+def desk(qt_application: Any, model: Any, logic: Any) -> Iterator[Any]:
     from desk import Desk
 
-    made = Desk(logic, qt_application)
+    made = Desk(model, logic, qt_application)
     yield made
     made.panel.cleanup()
     made.widget.deleteLater()

@@ -55,7 +55,7 @@ class Settings:
 class Desk:
     """The panel with all that it stands on."""
 
-    def __init__(self, logic: Any, application: Any) -> None:
+    def __init__(self, model: Any, logic: Any, application: Any) -> None:
         from VerSemiSlicerLib.PanelSetup import Surroundings, makePanel
         from VerSemiSlicerLib.ParameterNode import ParameterNode
 
@@ -68,6 +68,7 @@ class Desk:
         self.dicom_installer = Installer()
         self.panel = makePanel(
             self.widget,
+            model,
             logic,
             lambda: ParameterNode(self.node()),
             Surroundings(

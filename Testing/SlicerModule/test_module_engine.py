@@ -15,7 +15,7 @@ import pytest
 import slicer
 
 from VerSemiSlicerLib.Errors import UserError
-from VerSemiSlicerLib.PromptCatalog import PromptCatalog
+from VerSemiSlicerLib.ModuleLogic import makeModel
 from VerSemiSlicerLib.SegmentationLogic import SegmentationLogic
 from VerSemiSlicerLib.SegmentationResult import SegmentationRequest
 from VerSemiSlicerLib.WorkerCommand import WorkerCommand
@@ -31,7 +31,8 @@ def logic_over(pack: Path, folder: Path) -> SegmentationLogic:
         command = WorkerCommand(python=sys.executable, environment=THREADS)
         return WorkerProcess(command.line(pack, device), command.fullEnvironment())
 
-    return SegmentationLogic(PromptCatalog.fromPack(pack), WorkerLink(start), str(folder))
+    catalog = makeModel(str(pack)).catalog
+    return SegmentationLogic(catalog, WorkerLink(start), str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def noise(shape: tuple[int, int, int] = (40, 44, 48)) -> np.ndarray:
 
 
 def test_the_catalog_is_the_packs(tiny_pack: Path) -> None:
-    catalog = PromptCatalog.fromPack(tiny_pack)
+    catalog = makeModel(str(tiny_pack)).catalog
     assert (catalog.packName, catalog.packVersion) == ("tiny", "0.0.1")
     assert len(catalog.tasks) == 17
     assert "foreground" not in catalog

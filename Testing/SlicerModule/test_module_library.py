@@ -146,7 +146,7 @@ def test_what_the_model_had_answered_is_kept_beside_its_correction(
         sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == value
         for path in (case.label_path, case.predicted_path)
     )
-    assert case.parent == "test pack 1"
+    assert case.parent == "versemi-base 1.0.0"
     assert label.sum() == corrected.sum()
     assert predicted.sum() == (array == 200).sum()
     assert (label & predicted).sum() == (corrected & (array == 200)).sum()

@@ -145,7 +145,7 @@ import numpy as np
 guessFromValues(np.zeros((4, 4, 4), np.int16))
 import versemi.tasks, versemi.modelpack
 try:
-    VerSemiSlicerLib.ModuleLogic.makeCatalog()
+    VerSemiSlicerLib.ModuleLogic.makeModel()
 except Exception as error:
     print("no pack:", error)
 heavy = {"torch", "monai", "safetensors", "lightning", "qt", "PySide6", "pydantic", "typer"}
@@ -172,8 +172,8 @@ def test_the_installed_layout_is_found_as_well_as_the_checkout(tmp_path: Path) -
     pack.mkdir(parents=True)
     (pack / "manifest.json").touch()
     script = (
-        "from VerSemiSlicerLib.Locations import engineFolder, packFolder;"
-        "print(engineFolder()); print(packFolder())"
+        "from VerSemiSlicerLib.Locations import engineFolder, shippedPack;"
+        "print(engineFolder()); print(shippedPack())"
     )
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -40,7 +40,7 @@ def test_the_answer_is_remembered_voxel_by_voxel_and_outlives_the_correction(
     assert set(known) == {"spleen", "liver"}
     np.testing.assert_array_equal(whole(known["liver"], volume), array == 200)
     np.testing.assert_array_equal(whole(known["spleen"], volume), array == -200)
-    assert known["liver"].packName == "test pack 1"
+    assert known["liver"].packName == "versemi-base 1.0.0"
 
 
 def test_it_costs_little(logic: Any, add_volume: Any) -> None:

@@ -306,7 +306,7 @@ def refusals() -> dict[str, tuple[Any, list[str], str]]:
         "a strange prompt": (
             lambda add: add(),
             ["liver", "tail"],
-            "The model pack 'test pack' does not know the prompt 'tail'",
+            "The model pack 'versemi-base' does not know the prompt 'tail'",
         ),
     }
 

@@ -16,12 +16,12 @@ from VerSemiSlicerLib import Locations
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch, catalog: Any) -> Iterator[tuple[Any, Any]]:
-    """The script and its widget, with all prompts in the catalog whatever the pack's state."""
+def module(monkeypatch: pytest.MonkeyPatch, model: Any) -> Iterator[tuple[Any, Any]]:
+    """The script and its widget, with all prompts whatever the pack's state."""
     widgets.install()
     import VerSemiSlicerLib.PanelSetup as setup
 
-    monkeypatch.setattr(setup, "makeCatalog", lambda: catalog)
+    monkeypatch.setattr(setup, "ModelInUse", lambda: model)
     script, widget = scripted.load_module()
     yield script, widget
     widget.cleanup()
@@ -87,7 +87,7 @@ def test_the_self_tests_for_the_desktop_pass_where_they_can_run_without_it(
     monkeypatch.setattr(slicer.modules, "versemislicer", None, raising=False)
     loader = unittest.TestLoader()
     names = set(loader.getTestCaseNames(script.VerSemiSlicerTest))
-    away = {"test_the_module_opens", "test_the_catalog_comes_from_the_model_pack"}
+    away = {"test_the_module_opens", "test_the_prompts_come_from_the_model_pack"}
     assert away < names
     assert len(names - away) >= 7
     suite = unittest.TestSuite(script.VerSemiSlicerTest(name) for name in sorted(names - away))
@@ -107,8 +107,7 @@ def test_missing_files_are_told_in_a_sentence(
     from VerSemiSlicerLib.Errors import UserError
 
     monkeypatch.setattr(Locations, "MODULE_FOLDER", tmp_path / "VerSemiSlicer")
-    monkeypatch.delenv("VERSEMI_PACK", raising=False)
     with pytest.raises(UserError, match="The segmentation engine .* is missing"):
         Locations.engineFolder()
     with pytest.raises(UserError, match="The model pack 'versemi-base' is missing"):
-        Locations.packFolder()
+        Locations.shippedPack()

@@ -93,9 +93,12 @@ def test_the_panel_reads_no_property_as_a_function_or_an_attribute() -> None:
     )
     for name in (
         "Panel.py",
+        "ModelLine.py",
+        "ModelNotice.py",
         "PromptList.py",
         "ResultsTable.py",
         "CorrectionPanel.py",
+        "FolderSection.py",
         "LibraryPanel.py",
         "ExportPanel.py",
     ):

@@ -4,7 +4,6 @@ Installed and built, the engine (package ``versemi``) and the model pack lie bes
 ``VerSemiSlicer.py``; in a checkout they lie one folder up, where the repository keeps them.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -30,11 +29,8 @@ def engineFolder() -> Path:
     )
 
 
-def packFolder() -> Path:
-    """The model pack in use: ``VERSEMI_PACK`` where it is set, else the one that ships."""
-    chosen = os.environ.get("VERSEMI_PACK")
-    if chosen:
-        return Path(chosen)
+def shippedPack() -> Path:
+    """The model pack that came with the extension."""
     for folder in (MODULE_FOLDER, MODULE_FOLDER.parent):
         if (folder / _PACK / "manifest.json").is_file():
             return folder / _PACK

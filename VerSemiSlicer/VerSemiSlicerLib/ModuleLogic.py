@@ -1,9 +1,10 @@
 """Makes the module's parts as they work in Slicer."""
 
-from . import Locations
-from .PromptCatalog import PromptCatalog
+from .ModelInUse import ModelInUse, namedModel
 from .SegmentationLogic import SegmentationLogic
+from .WorkerCommand import WorkerCommand
 from .WorkerLink import WorkerLink
+from .WorkerProcess import Worker, WorkerProcess
 
 
 def temporaryFolder() -> str | None:
@@ -13,12 +14,24 @@ def temporaryFolder() -> str | None:
     return str(slicer.app.temporaryPath) if hasattr(slicer, "app") else None
 
 
-def makeCatalog() -> PromptCatalog:
-    """The prompts of the pack in use; raises an exception with one sentence where it is broken."""
-    return PromptCatalog.fromPack(Locations.packFolder())
+def makeModel(pack: str = "") -> ModelInUse:
+    """The named model, else the one that the user has chosen; UserError where it is of no use."""
+    model = ModelInUse(lambda: namedModel(pack)) if pack else ModelInUse()
+    model.refresh()
+    return model
 
 
-def makeLogic(
-    catalog: PromptCatalog | None = None, link: WorkerLink | None = None
-) -> SegmentationLogic:
-    return SegmentationLogic(catalog or makeCatalog(), link or WorkerLink(), temporaryFolder())
+def makeLink(model: ModelInUse) -> WorkerLink:
+    """A link whose worker has the model in use, whichever that is when it is started."""
+
+    def start(device: str) -> Worker:
+        command = WorkerCommand()
+        line = command.line(model.model.folder, device)
+        return WorkerProcess(line, command.fullEnvironment())
+
+    return WorkerLink(start)
+
+
+def makeLogic(model: ModelInUse | None = None, link: WorkerLink | None = None) -> SegmentationLogic:
+    model = model or makeModel()
+    return SegmentationLogic(model.catalog, link or makeLink(model), temporaryFolder())

@@ -19,8 +19,9 @@ from .Dialogs import Dialogs
 from .Errors import UserError
 from .Installer import Installer
 from .Modality import ModalityFinder
+from .ModelInUse import ModelInUse
+from .ModelLine import ModelLine
 from .ParameterNode import Modality, ParameterNode
-from .PromptCatalog import PromptCatalog
 from .PromptList import PromptList
 from .ResultsTable import ResultsTable
 from .SegmentationResult import SegmentationRequest, SegmentationResult
@@ -65,7 +66,7 @@ class Panel(VTKObservationMixin):
     def __init__(
         self,
         ui: Any,
-        catalog: PromptCatalog,
+        model: ModelInUse,
         logic: Logic,
         installer: Installer,
         dialogs: Dialogs,
@@ -75,7 +76,7 @@ class Panel(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.ui = ui
         self.logic = logic
-        self._catalog = catalog
+        self._catalog = model.catalog
         self._installer = installer
         self._dialogs = dialogs
         self._getParameterNode = getParameterNode
@@ -87,7 +88,8 @@ class Panel(VTKObservationMixin):
         self._shownModality: str | None = None
         self._modalities = ModalityFinder()
 
-        self.promptList = PromptList(ui.promptTree, catalog)
+        self.modelLine = ModelLine(ui, model, dialogs)
+        self.promptList = PromptList(ui.promptTree, self._catalog)
         self.results = ResultsTable(ui.resultsTable)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
@@ -99,13 +101,13 @@ class Panel(VTKObservationMixin):
         ui.uncheckAllButton.clicked.connect(self._onUncheckAll)
         ui.roiSelector.nodeAddedByUser.connect(self._onRoiAdded)
         ui.segmentButton.clicked.connect(self._onSegmentButton)
+        model.changed.connect(self._onModelChanged)
         logic.link.busyChanged.connect(self._onBusyChanged)
         logic.progressed.connect(self._onProgress)
         logic.finished.connect(self._onFinished)
         logic.failed.connect(self._onFailed)
         logic.cancelled.connect(self._onCancelled)
 
-        ui.packLabel.setText(f"{catalog.packName} {catalog.packVersion}".strip() or "none")
         self._setStatus("")
         self._showRunning(False)
         self._showResults(None)
@@ -119,6 +121,11 @@ class Panel(VTKObservationMixin):
         self.useParameterNode(self._getParameterNode())
         if self._parameterNode.inputVolume is None and not self.logic.isRunning:
             self._parameterNode.inputVolume = _firstScan()
+        if not self.logic.link.isBusy:
+            # Segment asks what to do about a problem; to look at the panel needs no window.
+            problem = self.modelLine.look()
+            if problem:
+                self._setStatus(problem)
 
     def exit(self) -> None:
         """Another module comes into view; a run goes on behind it."""
@@ -191,6 +198,10 @@ class Panel(VTKObservationMixin):
         if self._parameterNode is None:
             return
         try:
+            declined = self.modelLine.ensure(self._parameterNode.prompts)
+            if declined:
+                self._setStatus(declined)
+                return
             request = self._request()
             problem = self.logic.problem(request)
             if problem:
@@ -220,6 +231,13 @@ class Panel(VTKObservationMixin):
             self._timer.stop()
         for section in self.sections:
             section.setBusy(busy)
+        self._update()
+
+    def _onModelChanged(self) -> None:
+        # The worker that is kept warm has the earlier model.
+        self.logic.close()
+        self.promptList.refill()
+        self.promptList.preferModality(self._shownModality or "")
         self._update()
 
     def _onProgress(self, fraction: float, sentence: str) -> None:

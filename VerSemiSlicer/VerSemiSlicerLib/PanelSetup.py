@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import qt
 import slicer
 
 from . import Locations
@@ -16,7 +15,9 @@ from .ExportPanel import ExportPanel
 from .Installer import Installer, SlicerInstaller
 from .LibraryLogic import LibraryLogic
 from .LibraryPanel import LibraryPanel
-from .ModuleLogic import makeCatalog, makeLogic, temporaryFolder
+from .ModelInUse import ModelInUse
+from .ModelNotice import ModelNotice
+from .ModuleLogic import makeLogic, temporaryFolder
 from .Panel import Panel
 from .ParameterNode import ParameterNode
 from .Requirements import Requirements
@@ -39,27 +40,34 @@ class Surroundings:
     dicomInstaller: Installer | None = None
 
 
-def setupPanel(widget: Any, getParameterNode: Callable[[], ParameterNode]) -> Panel | None:
-    """Loads the .ui file into the module's `widget` and makes its panel.
+def setupPanel(widget: Any, getParameterNode: Callable[[], ParameterNode]) -> ModelNotice | None:
+    """Puts the panel into the module's `widget`, whose `usePanel` is told of it.
 
-    Where engine or model pack are missing or broken, a sentence takes the panel's place.
+    Where the engine or the chosen model are missing or broken, a notice takes the panel's place
+    until the user has found a way out; it is returned, to be kept.
     """
+    model = ModelInUse()
+
+    def show() -> None:
+        uiWidget = slicer.util.loadUI(str(Locations.resourcePath("UI", "VerSemiSlicer.ui")))
+        widget.layout.addWidget(uiWidget)
+        panel = makePanel(uiWidget, model, makeLogic(model), getParameterNode, Surroundings())
+        widget.usePanel(panel)
+        connectScene(widget, panel)
+
     try:
-        catalog = makeCatalog()
+        model.refresh()
     except Exception as error:
-        label = qt.QLabel(str(error))
-        label.setWordWrap(True)
-        widget.layout.addWidget(label)
-        return None
-    uiWidget = slicer.util.loadUI(str(Locations.resourcePath("UI", "VerSemiSlicer.ui")))
-    widget.layout.addWidget(uiWidget)
-    panel = makePanel(uiWidget, makeLogic(catalog), getParameterNode, Surroundings())
-    connectScene(widget, panel)
-    return panel
+        notice = ModelNotice(model, str(error), show)
+        widget.layout.addWidget(notice.widget)
+        return notice
+    show()
+    return None
 
 
 def makePanel(
     uiWidget: Any,
+    model: ModelInUse,
     logic: SegmentationLogic,
     getParameterNode: Callable[[], ParameterNode],
     surroundings: Surroundings,
@@ -70,14 +78,14 @@ def makePanel(
     dialogs, settings = surroundings.dialogs, surroundings.settings
     installer = surroundings.installer or SlicerInstaller(dialogs)
     dicomInstaller = surroundings.dicomInstaller or SlicerInstaller(dialogs, _dicomRequirements())
-    catalog, link, folder = logic.catalog, logic.link, temporaryFolder()
+    catalog, link, folder = model.catalog, logic.link, temporaryFolder()
     correction = CorrectionPanel(ui, CorrectionLogic(), surroundings.makeEditor)
     library = LibraryPanel(ui, LibraryLogic(catalog, link, folder), installer, dialogs, settings)
     export = ExportPanel(
         ui, ExportLogic(catalog, link, folder), installer, dicomInstaller, dialogs, settings
     )
     panel = Panel(
-        ui, catalog, logic, installer, dialogs, getParameterNode, (correction, library, export)
+        ui, model, logic, installer, dialogs, getParameterNode, (correction, library, export)
     )
     panel.results.chosen.connect(correction.select)
     return panel

@@ -1,10 +1,7 @@
 """The task prompts that a model pack knows, as the panel shows them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-from . import Locations
 
 
 class PromptCatalog:
@@ -14,20 +11,17 @@ class PromptCatalog:
     model answers them.
     """
 
-    def __init__(self, tasks: Sequence[Any], packName: str = "", packVersion: str = "") -> None:
+    def __init__(
+        self, tasks: Sequence[Any] = (), packName: str = "", packVersion: str = ""
+    ) -> None:
+        self.use(tasks, packName, packVersion)
+
+    def use(self, tasks: Sequence[Any], packName: str, packVersion: str) -> None:
+        """Becomes the catalog of another pack, for everybody who holds it."""
         self.tasks = tuple(tasks)
         self.packName = packName
         self.packVersion = packVersion
         self._byId = {task.id: task for task in self.tasks}
-
-    @classmethod
-    def fromPack(cls, folder: Path) -> "PromptCatalog":
-        """Reads the pack's manifest; what is wrong with the pack comes as versemi.PackError."""
-        Locations.makeEngineImportable()
-        from versemi.modelpack import ModelPack
-
-        pack = ModelPack.load(folder)
-        return cls(pack.tasks, pack.name, str(pack.version))
 
     def __contains__(self, promptId: str) -> bool:
         return promptId in self._byId

@@ -38,7 +38,7 @@ class PromptList:
         self._groups: list[tuple[Any, str, list[str]]] = []
         self._filter = ""
         self._filling = False
-        self._fill()
+        self.refill()
         tree.itemChanged.connect(self._onItemChanged)
 
     def checked(self) -> list[str]:
@@ -56,6 +56,14 @@ class PromptList:
                     item.setCheckState(0, state)
         finally:
             self._filling = False
+
+    def refill(self) -> None:
+        """Shows the prompts that the catalog has now, none of them checked."""
+        self._checked.clear()
+        self._items.clear()
+        self._groups.clear()
+        self._fill()
+        self.setFilter(self._filter)
 
     def setFilter(self, text: str) -> None:
         """Shows only prompts that match the search text; what is checked stays checked."""

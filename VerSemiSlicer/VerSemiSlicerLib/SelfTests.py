@@ -73,12 +73,12 @@ class SelfTests:
         assert widget.panel is not None, "engine or model pack are missing"
         assert widget.logic is widget.panel.logic
 
-    def test_the_catalog_comes_from_the_model_pack(self) -> None:
-        from .ModuleLogic import makeCatalog
+    def test_the_prompts_come_from_the_model_pack(self) -> None:
+        from .ModelInUse import shippedModel
 
-        catalog = makeCatalog()
-        assert "spleen" in catalog and "left_atrium" in catalog
-        assert catalog.packName
+        model = shippedModel()
+        assert {"spleen", "left_atrium"} <= {task.id for task in model.tasks}
+        assert model.name and model.version
 
     def test_a_click_segments_a_volume_under_a_transform(self) -> None:
         volumeNode = self._addVolume()
@@ -222,10 +222,10 @@ class SelfTests:
         """The real panel in a window of its own, over the stand-in worker."""
         import qt
 
+        from .ModelInUse import Model, ModelInUse
         from .ModuleLogic import makeLogic
         from .PanelSetup import Surroundings, makePanel
         from .ParameterNode import ParameterNode
-        from .PromptCatalog import PromptCatalog
         from .WorkerLink import WorkerLink
 
         Locations.makeEngineImportable()
@@ -233,7 +233,9 @@ class SelfTests:
 
         self.manner = manner
         self.dialogs = RecordingDialogs()
-        catalog = PromptCatalog([t for t in TASKS.values() if t.id != FOREGROUND], "self test")
+        tasks = tuple(task for task in TASKS.values() if task.id != FOREGROUND)
+        model = ModelInUse(lambda: Model(Locations.MODULE_FOLDER, "self test", "1", tasks))
+        model.refresh()
         self.frame = qt.QWidget()
         layout = qt.QVBoxLayout(self.frame)
         uiWidget = slicer.util.loadUI(str(Locations.resourcePath("UI", "VerSemiSlicer.ui")))
@@ -243,7 +245,8 @@ class SelfTests:
         installer = AgreeingInstaller()
         self.panel = makePanel(
             uiWidget,
-            makeLogic(catalog, WorkerLink(self._startStandIn)),
+            model,
+            makeLogic(model, WorkerLink(self._startStandIn)),
             lambda: self.parameters,
             Surroundings(
                 dialogs=self.dialogs,

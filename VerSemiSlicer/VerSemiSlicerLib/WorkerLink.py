@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import Locations
 from .Errors import UserError
 from .Signal import Signal
-from .WorkerCommand import WorkerCommand
-from .WorkerProcess import ENDED, Worker, WorkerProcess
+from .WorkerProcess import ENDED, Worker
 
 WorkerFactory = Callable[[str], Worker]
 """Starts a worker for a device ("auto", "cpu", "cuda", "mps")."""
@@ -37,12 +35,6 @@ class State(enum.Enum):
     CANCELLING = "cancelling"
 
 
-def startShippedWorker(device: str) -> Worker:
-    """The real worker with the pack in use."""
-    command = WorkerCommand()
-    return WorkerProcess(command.line(Locations.packFolder(), device), command.fullEnvironment())
-
-
 class WorkerLink:
     """Runs one request at a time, and keeps the worker warm for the next.
 
@@ -52,7 +44,7 @@ class WorkerLink:
     cancelPatience = 5.0
     """Seconds that the worker has to answer a cancel before it is ended."""
 
-    def __init__(self, startWorker: WorkerFactory = startShippedWorker) -> None:
+    def __init__(self, startWorker: WorkerFactory) -> None:
         self.busyChanged = Signal()
         self._startWorker = startWorker
         self._worker: Worker | None = None
