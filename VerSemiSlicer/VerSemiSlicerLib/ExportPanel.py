@@ -1,24 +1,27 @@
 """The section Export: which segments, in which form, into which folder."""
 
+from dataclasses import replace
 from typing import Any
 
 from . import Segments
-from .BusyCursor import busyCursor
 from .Choice import Choice
 from .Dialogs import Dialogs
-from .Errors import UserError
 from .ExportFormat import ExportFormat
-from .ExportLogic import ExportLogic, ExportRequest, ExportResult
+from .ExportLogic import ExportLogic, ExportRequest
+from .FolderSection import FolderSection
 from .Installer import Installer
-from .SegmentationResult import SegmentationResult
 from .Settings import Settings
 
-FOLDER_SETTING = "ExportFolder"
 _GROUPS = ("All", "Visible", "Reviewed")
 
 
-class ExportPanel:
+class ExportPanel(FolderSection):
     """`installer` has what the worker needs, `dicomInstaller` what it needs for DICOM besides."""
+
+    logic: ExportLogic
+    folderSetting = "ExportFolder"
+    beginSentence = "Writing the segments"
+    cancelledSentence = "Cancelled; nothing was written."
 
     def __init__(
         self,
@@ -29,87 +32,42 @@ class ExportPanel:
         dialogs: Dialogs,
         settings: Settings,
     ) -> None:
+        super().__init__(logic, ui.exportFolderEdit, ui.exportLabel, dialogs, settings)
         self.ui = ui
-        self.logic = logic
         self._installers = (installer, dicomInstaller)
-        self._dialogs = dialogs
-        self._settings = settings
-        self._choice = Choice()
-        self._busy = False
-        self._folder = settings.text(FOLDER_SETTING)
         # What the list of segments shows below the groups: (identifier, name).
         self._listed: list[tuple[str, str]] = []
-
-        ui.exportFolderEdit.setCurrentPath(self._folder)
-        ui.exportFolderEdit.currentPathChanged.connect(self._onFolder)
         ui.exportButton.clicked.connect(self._onExport)
-        logic.progressed.connect(self._onProgress)
-        logic.finished.connect(self._onFinished)
-        logic.failed.connect(self._onFailed)
-        logic.cancelled.connect(self._onCancelled)
         self._fill([])
-        self._say("")
-        self._show()
-
-    def enter(self) -> None:
-        """Nothing to take up."""
-
-    def exit(self) -> None:
-        """What is being exported goes on."""
-
-    def sceneAboutToClose(self) -> None:
-        self.update(Choice())
-        self._say("")
-
-    def cleanup(self) -> None:
-        """Nothing to give back."""
-
-    def showResult(self, result: SegmentationResult) -> None:
-        self._say("")
-
-    def setBusy(self, busy: bool) -> None:
-        self._busy = busy
         self._show()
 
     def update(self, choice: Choice) -> None:
-        self._choice = choice
         node = choice.segmentationNode
         listed = [(s, Segments.nameOf(node, s)) for s in Segments.segmentIds(node)]
         if listed != self._listed:
             self._fill(listed)
-        self._show()
+        super().update(choice)
 
     # -- what the user does --------------------------------------------------------------------
 
-    def _onFolder(self, folder: str) -> None:
-        self._folder = str(folder).strip()
-        self._settings.setText(FOLDER_SETTING, self._folder)
-        self._show()
-
     def _onExport(self, *_: Any) -> None:
-        try:
-            request = self._request(self._chosenSegments())
-            problem = self.logic.problem(request)
-            if problem:
-                raise UserError(problem)
-            if not self._agreed(request) or not self._installed(request):
-                return
-            missing = self.logic.missingSeries(request)
-            if missing:
-                question = (
-                    f"{missing}\n\nWrite a DICOM series of the volume first? It goes into a folder "
-                    "of its own beside the DICOM segmentation, with the volume's name as the "
-                    "patient's and nothing else about the patient."
-                )
-                if not self._dialogs.confirm(question, "VerSemi - create a DICOM series"):
-                    self._say(missing)
-                    return
-                request = self._request(request.segmentIds, makeSeries=True)
-            self._say("Writing the segments")
-            with busyCursor():
-                self.logic.start(request)
-        except UserError as error:
-            self._onFailed(str(error), "")
+        self._ask(self._request(self._chosenSegments()))
+
+    def _ready(self, request: ExportRequest) -> ExportRequest | None:
+        if not self._agreed(request) or not self._installed(request):
+            return None
+        missing = self.logic.missingSeries(request)
+        if not missing:
+            return request
+        question = (
+            f"{missing}\n\nWrite a DICOM series of the volume first? It goes into a folder "
+            "of its own beside the DICOM segmentation, with the volume's name as the "
+            "patient's and nothing else about the patient."
+        )
+        if self._dialogs.confirm(question, "VerSemi - create a DICOM series"):
+            return replace(request, makeSeries=True)
+        self._say(missing)
+        return None
 
     def _agreed(self, request: ExportRequest) -> bool:
         """Whether files may be replaced, which only the user can say."""
@@ -130,24 +88,9 @@ class ExportPanel:
         self._say("Nothing was installed; DICOM needs these packages.")
         return False
 
-    # -- what the logic says -------------------------------------------------------------------
-
-    def _onProgress(self, fraction: float, sentence: str) -> None:
-        self._say(sentence)
-
-    def _onFinished(self, result: ExportResult) -> None:
-        self._say(result.message)
-
-    def _onFailed(self, sentence: str, detail: str) -> None:
-        self._say(sentence)
-        self._dialogs.error(sentence, detail)
-
-    def _onCancelled(self) -> None:
-        self._say("Cancelled; nothing was written.")
-
     # -- what the section shows ----------------------------------------------------------------
 
-    def _request(self, segmentIds: Any, makeSeries: bool = False) -> ExportRequest:
+    def _request(self, segmentIds: list[str]) -> ExportRequest:
         choice = self._choice
         return ExportRequest(
             volumeNode=choice.volumeNode,
@@ -155,7 +98,6 @@ class ExportPanel:
             segmentIds=segmentIds,
             format=choice.exportFormat,
             folder=self._folder,
-            makeSeries=makeSeries,
             modality=choice.modality,
         )
 
@@ -189,7 +131,3 @@ class ExportPanel:
         problem = self.logic.problem(self._request([s for s, _ in self._listed]))
         self.ui.exportButton.setEnabled(not problem and not self._busy)
         self.ui.exportButton.setToolTip(problem or "Write the segments into the folder.")
-
-    def _say(self, sentence: str) -> None:
-        self.ui.exportLabel.setText(sentence)
-        self.ui.exportLabel.setVisible(bool(sentence))

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from .BusyCursor import busyCursor
-from .Choice import Choice
 from .Dialogs import Dialogs
-from .Errors import UserError
+from .FolderSection import FolderSection
 from .Installer import Installer
-from .LibraryLogic import KeepRequest, KeepResult, LibraryLogic
-from .SegmentationResult import SegmentationResult
+from .LibraryLogic import KeepRequest, LibraryLogic
 from .Settings import Settings
 
-FOLDER_SETTING = "LibraryFolder"
 
+class LibraryPanel(FolderSection):
+    """Two buttons and a folder."""
 
-class LibraryPanel:
-    """Two buttons and a folder, which is the same in all scenes."""
+    logic: LibraryLogic
+    folderSetting = "LibraryFolder"
+    beginSentence = "Writing the volume"
+    cancelledSentence = "Cancelled; look into the library before you add the case again."
 
     def __init__(
         self,
@@ -25,94 +25,24 @@ class LibraryPanel:
         dialogs: Dialogs,
         settings: Settings,
     ) -> None:
+        super().__init__(logic, ui.libraryFolderEdit, ui.libraryLabel, dialogs, settings)
         self.ui = ui
-        self.logic = logic
         self._installer = installer
-        self._dialogs = dialogs
-        self._settings = settings
-        self._choice = Choice()
-        self._busy = False
-        self._folder = settings.text(FOLDER_SETTING)
-
-        ui.libraryFolderEdit.setCurrentPath(self._folder)
-        ui.libraryFolderEdit.currentPathChanged.connect(self._onFolder)
         ui.addCorrectedButton.clicked.connect(self._onAddCorrected)
         ui.addUnlabelledButton.clicked.connect(self._onAddUnlabelled)
-        logic.progressed.connect(self._onProgress)
-        logic.finished.connect(self._onFinished)
-        logic.failed.connect(self._onFailed)
-        logic.cancelled.connect(self._onCancelled)
-        self._say("")
-        self._show()
-
-    def enter(self) -> None:
-        """Nothing to take up."""
-
-    def exit(self) -> None:
-        """What is being added goes on."""
-
-    def sceneAboutToClose(self) -> None:
-        self._choice = Choice()
-        self._say("")
-        self._show()
-
-    def cleanup(self) -> None:
-        """Nothing to give back."""
-
-    def showResult(self, result: SegmentationResult) -> None:
-        self._say("")
-
-    def setBusy(self, busy: bool) -> None:
-        self._busy = busy
-        self._show()
-
-    def update(self, choice: Choice) -> None:
-        self._choice = choice
-        self._show()
-
-    # -- what the user does --------------------------------------------------------------------
-
-    def _onFolder(self, folder: str) -> None:
-        self._folder = str(folder).strip()
-        self._settings.setText(FOLDER_SETTING, self._folder)
         self._show()
 
     def _onAddCorrected(self, *_: Any) -> None:
-        self._add(self._request(withoutLabels=False))
+        self._ask(self._request(withoutLabels=False))
 
     def _onAddUnlabelled(self, *_: Any) -> None:
-        self._add(self._request(withoutLabels=True))
+        self._ask(self._request(withoutLabels=True))
 
-    def _add(self, request: KeepRequest) -> None:
-        try:
-            problem = self.logic.problem(request)
-            if problem:
-                raise UserError(problem)
-            if not self._installer.ensure():
-                self._say("Nothing was installed; adding a case needs these packages.")
-                return
-            self._say("Writing the volume")
-            with busyCursor():
-                self.logic.start(request)
-        except UserError as error:
-            self._onFailed(str(error), "")
-
-    # -- what the logic says -------------------------------------------------------------------
-
-    def _onProgress(self, fraction: float, sentence: str) -> None:
-        self._say(sentence)
-
-    def _onFinished(self, result: KeepResult) -> None:
-        self._say(result.message)
-
-    def _onFailed(self, sentence: str, detail: str) -> None:
-        self._say(sentence)
-        self._dialogs.error(sentence, detail)
-
-    def _onCancelled(self) -> None:
-        self._say("Cancelled; look into the library before you add the case again.")
-
-    # -- what the section shows ----------------------------------------------------------------
+    def _ready(self, request: KeepRequest) -> KeepRequest | None:
+        if self._installer.ensure():
+            return request
+        self._say("Nothing was installed; adding a case needs these packages.")
+        return None
 
     def _request(self, withoutLabels: bool) -> KeepRequest:
         choice = self._choice
@@ -141,7 +71,3 @@ class LibraryPanel:
             problem = self.logic.problem(self._request(withoutLabels))
             button.setEnabled(not problem and not self._busy)
             button.setToolTip(problem or what)
-
-    def _say(self, sentence: str) -> None:
-        self.ui.libraryLabel.setText(sentence)
-        self.ui.libraryLabel.setVisible(bool(sentence))
