@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import phantoms
@@ -42,6 +43,17 @@ def masks(tmp_path: Path, scans) -> list[Path]:
 
 def rows(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_link_is_called_by_its_own_name(run, folder, scans, tmp_path):
+    (tmp_path / "store").mkdir()
+    target = scans[0].rename(tmp_path / "store" / "0001.nii.gz")
+    link = tmp_path / "patient.nii.gz"
+    link.symlink_to(target)
+    assert run("library", "add", folder, link)[0] == 0
+    (case,) = CaseLibrary.open(folder).cases()
+    assert (case.id, case.name, case.source) == ("patient", "patient", str(target))
 
 
 def test_unlabelled_scans_are_added_and_listed(run, folder, scans):

@@ -207,7 +207,7 @@ def _parts(image: Path) -> list[Path]:
 
 
 def stem_of(image: Path) -> str:
-    """A file's name without its suffix, or a folder's name."""
+    """A file's name without its suffix, or a folder's name; a link's own, not its target's."""
     path = Path(os.path.abspath(image))
     return path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path))]
 

@@ -243,15 +243,12 @@ def _add(
     meanings: dict[int, str],
     modality: str | None,
 ) -> Case:
-    from versemi.headers import image_suffix
+    from versemi.cases import stem_of
     from versemi.images import guess_modality, read_image, read_label_map
 
     scan = read_image(path)
     for warning in scan.warnings:
         say(f"Warning: {path}: {warning}")
-    name = path.resolve().name
-    if not path.is_dir():
-        name = name[: len(name) - len(image_suffix(path))]
     prompts = [prompt for prompt in dict.fromkeys(meanings.values()) if prompt != _BACKGROUND]
     kind = modality or scan.modality
     if kind is None:
@@ -262,7 +259,7 @@ def _add(
         labels = _translate(read_label_map(mask), mask, meanings, library)
     return library.add(
         scan.image,
-        name=name,
+        name=stem_of(path),
         modality=kind,
         labels=labels,
         prompts=prompts,

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from versemi.cases import stem_of
 from versemi.errors import InputError
 from versemi.learning.folders import DataFolder
 from versemi.learning.methods import METHODS, PARTS, MethodSettings
@@ -176,7 +177,7 @@ def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> RunSetti
         window = DEFAULT_GROUPS[group].window
         sources.append(
             {
-                "name": f"{path.resolve().name}" if len(folders) == 1 else f"{number}-{path.name}",
+                "name": stem_of(path) if len(folders) == 1 else f"{number}-{stem_of(path)}",
                 "folder": str(path.resolve()),
                 "group": group,
                 "labels": {value: task.id for value, task in tasks.items()},
