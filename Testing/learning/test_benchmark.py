@@ -36,11 +36,13 @@ def test_a_mean_leaves_out_what_is_undefined():
         {"task": "liver", "dice": 0.5, "hd95_mm": None},
         {"task": "liver", "dice": None, "hd95_mm": None},
         {"task": "spleen", "dice": 0.9, "hd95_mm": 3.0},
+        {"task": "aorta", "dice": None, "hd95_mm": None},
     ]
     result = {"cases": rows}
     assert task_mean(result, "liver", "dice") == 0.5
     assert task_mean(result, "liver", "hd95_mm") is None
     assert mean_dice(result) == pytest.approx(0.7)
+    assert mean_dice({"cases": rows[-1:]}) is None
 
 
 def test_flatness_is_the_share_by_which_the_loss_still_fell(tmp_path):

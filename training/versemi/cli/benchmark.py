@@ -106,12 +106,14 @@ def benchmark(
             write_report(loaded, kept, shipped("protocol.yaml"), out, docs or out)
 
     go(first_round())
-    measured = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]
+    first = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]
+    measured = [(c, mean) for c, mean in first if mean is not None]
     if any(c.method in RIVALS for c, _ in measured):
         go(whole_plan(strongest_rival(measured)))
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")
     table = result_table("Configuration", "Mean Dice")
     for name, result in results.items():
-        table.add_row(name, f"{mean_dice(result):.4f}")
+        mean = mean_dice(result)
+        table.add_row(name, "-" if mean is None else f"{mean:.4f}")
     output().print(table)

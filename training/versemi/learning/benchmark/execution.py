@@ -87,10 +87,9 @@ def execute(
     return result
 
 
-def mean_dice(result: dict[str, Any]) -> float:
-    """Mean over tasks of the mean Dice over cases, 0..1."""
-    means = [task_mean(result, task, "dice") for task in tasks_of(result)]
-    return sum(m for m in means if m is not None) / len(means)
+def mean_dice(result: dict[str, Any]) -> float | None:
+    """Mean over tasks of the mean Dice over cases, 0..1, of all in which it is defined."""
+    return mean_of_known([task_mean(result, task, "dice") for task in tasks_of(result)])
 
 
 def tasks_of(result: dict[str, Any]) -> list[str]:
