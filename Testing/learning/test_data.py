@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from versemi.errors import InputError
+from versemi.learning import cache
 from versemi.learning.augmentation import GeometryRange, cut, random_affine
 from versemi.learning.configuration import load_settings
 from versemi.learning.data import RUN, SampleDataset
 from versemi.learning.sources import build_sources, case_lists
+from versemi.preprocessing import DEFAULT_GROUPS
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +154,29 @@ def test_a_case_without_its_label_is_named(small_config, small_data, tmp_path):
     entry = {**load_settings(small_config).sources[0], "labelled": ["ct_0"]}
     with pytest.raises(InputError, match="no label map of the case ct_0"):
         build_sources([entry], data, tmp_path / "cache", unlabelled=False)
+
+
+def test_a_file_is_read_once_to_know_it_whatever_is_prepared_from_it(tmp_path, monkeypatch):
+    reads: list[Path] = []
+
+    def counting(path, mode):
+        reads.append(Path(path))
+        return open(path, mode)
+
+    monkeypatch.setattr(cache, "open", counting, raising=False)
+    values = np.random.default_rng(0).integers(-100, 200, (8, 9, 10)).astype(np.int16)
+    scan, label = tmp_path / "scan.nrrd", tmp_path / "label.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(scan))
+    sitk.WriteImage(sitk.GetImageFromArray((values > 50).astype(np.uint8)), str(label))
+
+    def prepare(scale, label):
+        group = DEFAULT_GROUPS["ct"]
+        return cache.cached_case("a", scan, label, {1: 5}, group, scale, tmp_path / "cache").folder
+
+    folders = [prepare(1.0, label), prepare(2.0, label), prepare(1.0, None), prepare(1.0, label)]
+    assert len(set(folders)) == 3 and folders[0] == folders[3]
+    assert sorted(reads) == [label, scan]
+
+    sitk.WriteImage(sitk.GetImageFromArray(values[:-1]), str(scan))
+    assert prepare(1.0, None) not in folders
+    assert sorted(reads) == [label, scan, scan]

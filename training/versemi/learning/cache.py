@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from versemi.geometry import Grid, image_corners
 from versemi.images import read_image, read_label_map, same_grid
 from versemi.preprocessing import GroupSettings, intensity_limits, prepare, prepare_labels
 
-_FORMAT = 2
+_FORMAT = 3
+_CHUNK = 2**20
 _IMAGE, _LABELS, _CHECKSUMS = "image.npy", "labels.npy", "checksums.json"
 
 
@@ -90,8 +91,9 @@ def cached_case(
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     try:
-        for path in (image_path, label_path):
-            digest.update(path.read_bytes() if path else b"")
+        for path in filter(None, (image_path, label_path)):
+            status = path.stat()
+            digest.update(_digest(path.absolute(), status.st_size, status.st_mtime_ns))
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from None
     folder = cache / digest.hexdigest()[:32]
@@ -103,6 +105,16 @@ def cached_case(
             arrays[_LABELS] = prepare_labels(_mapped(scan, label_path, values), grid)
         _write(folder, arrays)
     return CachedCase(name, folder)
+
+
+@lru_cache(maxsize=2**16)
+def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
+    """SHA-256 of a file; a coarse and a fine source of one run read it once."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def _mapped(scan: sitk.Image, label_path: Path, values: Mapping[int, int]) -> sitk.Image:
