@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from versemi.modelpack import MANIFEST, WEIGHTS, Manifest, PromptSettings
 from versemi.preprocessing import DEFAULT_GROUPS
 from versemi.tasks import TASKS, Code, Task
+
+if TYPE_CHECKING:
+    from versemi.modelstore import ModelStore
 
 THYMUS = Task(
     "thymus",
@@ -72,3 +75,8 @@ def everything(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def refs(store: ModelStore) -> list[str]:
+    """All versions in a store, in its order."""
+    return [entry.ref for entry in store.entries()]

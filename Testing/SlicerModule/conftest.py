@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -120,3 +121,18 @@ def desk(qt_application: Any, model: Any, logic: Any) -> Iterator[Any]:
 def desk_with_scan(add_volume: Any, desk: Any) -> Any:
     desk.parameters.inputVolume = add_volume()
     return desk
+
+
+@pytest.fixture
+def bench(catalog: Any, tmp_path: Path) -> Any:
+    from export_bench import Bench
+
+    return Bench(catalog, tmp_path)
+
+
+@pytest.fixture
+def segments(add_volume: Any) -> Callable[..., tuple[Any, Any]]:
+    """Makes a volume with segments to export."""
+    from export_bench import make_segments
+
+    return functools.partial(make_segments, add_volume)

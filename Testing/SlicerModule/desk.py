@@ -108,6 +108,16 @@ class Desk:
         self.wait_until_idle()
         return self.parameters.outputSegmentation
 
+    def save_and_load(self, path: Path) -> None:
+        """The scene is saved, closed and loaded, with the panel in view."""
+        slicer.mrmlScene.SetURL(str(path))
+        assert slicer.mrmlScene.Commit(str(path))
+        self.panel.sceneAboutToClose()
+        slicer.mrmlScene.Clear(0)
+        slicer.mrmlScene.SetURL(str(path))
+        assert slicer.mrmlScene.Import()
+        self.panel.enter()
+
     def wait_until_idle(self) -> None:
         self.wait_until(lambda: not self.panel.logic.link.isBusy)
 

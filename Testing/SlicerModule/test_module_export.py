@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from export_bench import (
     TURNED,
     Bench,
     expected_points,
-    make_segments,
     points_of,
 )
 
@@ -29,16 +26,6 @@ from versemi.tasks import TASKS
 from VerSemiSlicerLib import Segments
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.ExportFormat import ExportFormat
-
-
-@pytest.fixture
-def bench(catalog: Any, tmp_path: Path) -> Bench:
-    return Bench(catalog, tmp_path)
-
-
-@pytest.fixture
-def segments(add_volume: Any) -> Callable[..., tuple[Any, Any]]:
-    return functools.partial(make_segments, add_volume)
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +9,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from export_bench import PARTS, RIGHT, SHAPE, Bench, expected_points, in_order, make_segments
+from export_bench import PARTS, RIGHT, SHAPE, Bench, expected_points, in_order
 
 from versemi.dicomimages import write_series
 from versemi.tasks import TASKS
 from VerSemiSlicerLib import Segments
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.ExportFormat import ExportFormat
-
-
-@pytest.fixture
-def bench(catalog: Any, tmp_path: Path) -> Bench:
-    return Bench(catalog, tmp_path)
-
-
-@pytest.fixture
-def segments(add_volume: Any) -> Callable[..., tuple[Any, Any]]:
-    return functools.partial(make_segments, add_volume)
 
 
 def as_dicom(volume: Any, grid: np.ndarray, folder: Path) -> dict[str, str]:

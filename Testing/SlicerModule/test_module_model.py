@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import slicer
 from desk import Desk
 
 from packs import THYMUS, damage, make_pack
@@ -102,14 +101,7 @@ def test_an_own_prompt_stays_chosen_when_the_scene_is_saved_and_loaded(
     store.activate("mine", "2")
     desk.panel.enter()
     desk.check("thymus")
-    path = tmp_path / "scene.mrml"
-    slicer.mrmlScene.SetURL(str(path))
-    assert slicer.mrmlScene.Commit(str(path))
-    desk.panel.sceneAboutToClose()
-    slicer.mrmlScene.Clear(0)
-    slicer.mrmlScene.SetURL(str(path))
-    assert slicer.mrmlScene.Import()
-    desk.panel.enter()
+    desk.save_and_load(tmp_path / "scene.mrml")
     assert desk.parameters.prompts == ["thymus"]
     assert desk.panel.promptList.checked() == ["thymus"]
 

@@ -246,15 +246,7 @@ def test_the_settings_survive_saving_and_loading_the_scene(
     desk.ui.deviceComboBox.setCurrentIndex(2)
     desk.ui.segmentButton.click()
     desk.wait_until(lambda: desk.ui.segmentButton.text() == "Segment")
-    path = tmp_path / "scene.mrml"
-    slicer.mrmlScene.SetURL(str(path))
-    assert slicer.mrmlScene.Commit(str(path))
-    desk.panel.sceneAboutToClose()
-    slicer.mrmlScene.Clear(0)
-
-    slicer.mrmlScene.SetURL(str(path))
-    assert slicer.mrmlScene.Import()
-    desk.panel.enter()
+    desk.save_and_load(tmp_path / "scene.mrml")
 
     settings = desk.parameters
     assert settings.prompts == ["liver", "aorta"]

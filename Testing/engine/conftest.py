@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,20 +16,6 @@ _TRAINING = _HERE.parents[1] / "training"
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """For Python processes that tests start: `versemi` and the files of this folder import."""
-    paths = [str(_TRAINING), str(_HERE), os.environ.get("PYTHONPATH", "")]
+    """For Python processes that tests start: `versemi` and what the tests share import."""
+    paths = [str(_TRAINING), str(_HERE), str(_HERE.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command of the command line; gives exit code, stdout and stderr."""
-    from versemi.cli import main
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run

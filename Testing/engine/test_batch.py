@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -17,8 +18,8 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from commands import Run, one_sentence
 from versemi import batch
-from versemi.cli import main
 from versemi.cli import segment as segment_command
 from versemi.modelpack import Manifest, ModelPack, PromptSettings
 from versemi.tasks import TASKS
@@ -63,16 +64,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run ``versemi segment``; gives exit code, stdout and stderr."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["segment", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+def run(run: Run) -> Run:
+    """Run ``versemi segment``."""
+    return functools.partial(run, "segment")
 
 
 def save(path: Path, value: int = 200) -> Path:
@@ -291,13 +285,6 @@ def test_a_run_that_is_interrupted_while_it_writes_leaves_no_case_that_passes_fo
 
 
 # The command line -------------------------------------------------------------------------------
-
-
-def one_sentence(result: tuple[int, str, str]) -> str:
-    code, out, err = result
-    assert code == 2 and out == ""
-    assert len(err.splitlines()) == 1 and err.endswith(".\n")
-    return err
 
 
 def test_a_command_that_cannot_be_carried_out_is_one_sentence_and_nothing_is_computed(

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from commands import one_sentence
 from versemi.cli import evaluate as evaluate_command
-from versemi.cli import main
 from versemi.cli import segment as segment_command
 from versemi.cli import tasks as tasks_command
 from versemi.cli.regions import parse_roi
@@ -68,19 +68,6 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     for module in (segment_command, evaluate_command):
         monkeypatch.setattr(module, "make_segmenter", lambda pack, device: engine)
     return engine
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run a command; gives exit code, stdout and stderr."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def save(path: Path, values: np.ndarray, spacing: float = 1.0) -> Path:
@@ -145,13 +132,6 @@ def test_all_takes_the_prompts_of_the_guessed_or_given_modality(engine, run, sca
         ["left_atrium"],
     ]
     assert [call["modality"] for call in engine.calls] == ["CT", "MR"]
-
-
-def one_sentence(result: tuple[int, str, str]) -> str:
-    code, out, err = result
-    assert code == 2 and out == ""
-    assert len(err.splitlines()) == 1 and err.endswith(".\n")
-    return err
 
 
 def test_bad_input_is_one_sentence_and_code_2(engine, run, scan, tmp_path):

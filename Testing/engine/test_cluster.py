@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import subprocess
@@ -19,10 +20,10 @@ import pytest
 import SimpleITK as sitk
 from distributed import Client, KilledWorker, LocalCluster
 
+from commands import Run
 from versemi import cluster
 from versemi.batch import Outcome, Question, find_cases, pack_facts
 from versemi.cases import find_images
-from versemi.cli import main
 from versemi.modelpack import ModelPack
 
 #: Goes into worker processes in place of the engine, and notes what it is asked. A scan is known
@@ -69,16 +70,9 @@ sys.modules["versemi.inference"] = types.SimpleNamespace(Segmenter=Segmenter)
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run ``versemi segment``; gives exit code, stdout and stderr."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["segment", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+def run(run: Run) -> Run:
+    """Run ``versemi segment``."""
+    return functools.partial(run, "segment")
 
 
 def save(path: Path, value: int, seed: int | None = None) -> Path:

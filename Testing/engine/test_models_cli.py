@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 
 import pytest
-from packs import damage, make_pack
 
+from commands import one_sentence
+from packs import damage, make_pack
 from versemi.modelstore import ModelStore
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 pytestmark = pytest.mark.usefixtures("shipped")
-
-
-def one_sentence(result: tuple[int, str, str]) -> str:
-    code, out, err = result
-    assert code == 2 and out == ""
-    assert len(err.splitlines()) == 1 and err.endswith(".\n")
-    return err
 
 
 def rows(text: str) -> list[list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,24 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from packs import make_pack
 
+from commands import one_sentence
+from packs import make_pack
 from versemi.cli import models as models_command
 from versemi.modelpack import ModelPack, write_pack
 from versemi.modelstore import ModelStore
 from versemi.tasks import TASKS
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 pytestmark = pytest.mark.usefixtures("shipped")
-
-
-def one_sentence(result: tuple[int, str, str]) -> str:
-    code, out, err = result
-    assert code == 2 and out == ""
-    assert len(err.splitlines()) == 1 and err.endswith(".\n")
-    return err
 
 
 def save(path: Path, values: np.ndarray, spacing: float = 1.0) -> Path:

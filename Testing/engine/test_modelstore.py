@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from packs import THYMUS, everything, make_pack
+from packs import THYMUS, everything, make_pack, refs
 from versemi import tasks
 from versemi.errors import InputError, PackError, VersemiError
 from versemi.modelpack import MANIFEST, WEIGHTS, ModelPack
 from versemi.modelstore import (
-    ModelStore,
     active,
     active_pack,
     active_pack_path,
@@ -25,10 +24,6 @@ from versemi.modelstore import (
 )
 
 pytestmark = pytest.mark.usefixtures("shipped")
-
-
-def refs(store: ModelStore) -> list[str]:
-    return [entry.ref for entry in store.entries()]
 
 
 def test_an_empty_store_has_the_pack_that_ships_and_it_is_active(store, shipped):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packs import damage, everything, make_pack
+from packs import damage, everything, make_pack, refs
 from versemi.errors import InputError, OutputError, PackError
 from versemi.modelstore import (
     ModelStore,
@@ -23,10 +23,6 @@ from versemi.modelstore import (
 from versemi.modelstore import store as store_module
 
 pytestmark = pytest.mark.usefixtures("shipped")
-
-
-def refs(store: ModelStore) -> list[str]:
-    return [entry.ref for entry in store.entries()]
 
 
 def test_a_damaged_version_is_shown_and_refused_and_the_active_one_stays(store, tmp_path):

@@ -6,24 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from packs import THYMUS
 from versemi import tasks as registry
 from versemi.cli import main
 from versemi.errors import InputError
 from versemi.learning.newprompt import NOTHING, add_prompt, free_label
 from versemi.modelpack import ModelPack
-from versemi.tasks import TASKS, Code, Task, adopt
-
-THYMUS = Task(
-    "thymus",
-    "Thymus",
-    100,
-    Code("123037004", "Anatomical Structure"),
-    Code("9875009", "Thymus"),
-    (10, 200, 30),
-    "CT",
-    "ct",
-    "own",
-)
+from versemi.tasks import TASKS, adopt
 
 
 @pytest.fixture(autouse=True)

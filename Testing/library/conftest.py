@@ -30,18 +30,3 @@ def environment() -> dict[str, str]:
 @pytest.fixture
 def library(tmp_path: Path) -> CaseLibrary:
     return CaseLibrary.create(tmp_path / "a library é")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    """Run a command; gives exit code, stdout and stderr."""
-    from versemi.cli import main
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return run

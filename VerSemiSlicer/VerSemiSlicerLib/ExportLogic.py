@@ -57,14 +57,6 @@ class ExportLogic(WorkerClient):
 
     # -- what can be said beforehand -----------------------------------------------------------
 
-    def problem(self, request: ExportRequest) -> str:
-        """Why the request cannot be met, as far as can be said at a glance; "" where it can."""
-        try:
-            self._check(request)
-        except UserError as error:
-            return str(error)
-        return ""
-
     def missingSeries(self, request: ExportRequest) -> str:
         """What is missing of the DICOM images that a DICOM segmentation refers to, or ""."""
         if request.format is not ExportFormat.DICOM or request.makeSeries:

@@ -60,14 +60,6 @@ class LibraryLogic(WorkerClient):
         self._catalog = catalog
         self._notes: tuple[str, ...] = ()
 
-    def problem(self, request: KeepRequest) -> str:
-        """Why the request cannot be met, as far as can be said at a glance; "" where it can."""
-        try:
-            self._check(request)
-        except UserError as error:
-            return str(error)
-        return ""
-
     def start(self, request: KeepRequest) -> None:
         """Begins to add; UserError says why it cannot, with nothing begun."""
         reviewed = self._check(request)

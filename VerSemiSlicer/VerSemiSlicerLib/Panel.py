@@ -121,11 +121,10 @@ class Panel(VTKObservationMixin):
         self.useParameterNode(self._getParameterNode())
         if self._parameterNode.inputVolume is None and not self.logic.isRunning:
             self._parameterNode.inputVolume = _firstScan()
-        if not self.logic.link.isBusy:
-            # Segment asks what to do about a problem; to look at the panel needs no window.
-            problem = self.modelLine.look()
-            if problem:
-                self._setStatus(problem)
+        # Segment asks what to do about a problem; to look at the panel needs no window.
+        problem = "" if self.logic.link.isBusy else self.modelLine.look()
+        if problem:
+            self._setStatus(problem)
 
     def exit(self) -> None:
         """Another module comes into view; a run goes on behind it."""

@@ -45,14 +45,6 @@ class SegmentationLogic(WorkerClient):
         """The worker that is kept warm, if there is one."""
         return self.link.worker
 
-    def problem(self, request: SegmentationRequest) -> str:
-        """Why the request cannot be run, in one sentence; "" where it can."""
-        try:
-            self._check(request)
-        except UserError as error:
-            return str(error)
-        return ""
-
     def start(self, request: SegmentationRequest) -> None:
         """Begins a run; UserError says why it cannot, with nothing begun."""
         if self.link.isBusy:

@@ -15,7 +15,7 @@ class WorkerClient:
     """Asks one thing at a time, with files in a temporary folder that is gone afterwards.
 
     Signals: `progressed(fraction, sentence)`, `finished(result)`, `failed(sentence, detail)`,
-    `cancelled()`. A subclass makes its result in `_take`.
+    `cancelled()`. A subclass checks its requests in `_check` and makes its result in `_take`.
     """
 
     def __init__(self, link: WorkerLink, temporaryFolder: str | None = None) -> None:
@@ -26,6 +26,18 @@ class WorkerClient:
         self.cancelled = Signal()
         self._temporaryFolder = temporaryFolder
         self._folder: Path | None = None
+
+    def problem(self, request: Any) -> str:
+        """Why the request cannot be met, as far as can be said at a glance; "" where it can."""
+        try:
+            self._check(request)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _check(self, request: Any) -> Any:
+        """What the subclass needs to know of a request; UserError where it cannot be met."""
+        raise NotImplementedError
 
     def _take(self, event: Mapping[str, Any]) -> Any:
         """The result in the worker's event; UserError where it cannot be used."""
