@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from packs import everything, make_pack
 
+from packs import everything, make_pack
 from versemi.errors import InputError, PackError, VersemiError
 from versemi.modelpack import MANIFEST, WEIGHTS
 from versemi.modelstore import (
