@@ -15,6 +15,8 @@ _DESCRIPTION = "0008|103e"
 _POSITION = "0020|0032"
 _ORIENTATION = "0020|0037"
 
+_SUFFIXES = (".dcm", ".ima")
+
 #: Slices may lie unevenly by this share of their distance before one counts as missing.
 _UNEVEN = 0.05
 
@@ -93,13 +95,15 @@ def _left_out(folder: Path) -> list[str]:
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in listed and path.name.upper() != "DICOMDIR":
             with path.open("rb") as file:
-                if file.read(132).endswith(b"DICM"):
+                # A slice whose copy never began is empty, and known by its name alone.
+                if file.read(132).endswith(b"DICM") or path.suffix.lower() in _SUFFIXES:
                     names.append(path.name)
     if not names:
         return []
     return [
-        f"{len(names)} DICOM file{'s' if len(names) > 1 else ''} in {folder.name} hold no readable"
-        f" image and were left out ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})."
+        f"Left out for want of a readable image: {len(names)} DICOM"
+        f" file{'s' if len(names) > 1 else ''} in {folder.name} ({', '.join(names[:3])}"
+        f"{', ...' if len(names) > 3 else ''})."
     ]
 
 

@@ -8,6 +8,7 @@ truncated NIfTI with zeros. So spacing, axes and length are read here from the b
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 import struct
 import zlib
@@ -27,6 +28,10 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_SUFFIXES = (".mha", ".mhd")
 
 _CHUNK = 1 << 22
+#: Codes of the NIfTI standard; at any other the reader prints to the process's own streams.
+_NIFTI_TYPES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304)
+#: qform and sform say the same where they put no corner of the scan further apart, in voxels.
+_SAME_PLACE = 0.1
 _META_BYTES = {
     "MET_CHAR": 1,
     "MET_UCHAR": 1,
@@ -74,7 +79,7 @@ def check_header(path: Path) -> list[str]:
         return _check_meta(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _truncated(path, f"its compressed data end in the middle ({error})") from error
-    except (ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, struct.error) as error:
         raise not_an_image(path) from error
 
 
@@ -148,13 +153,18 @@ def _require_length(path: Path, needed: int) -> None:
 def _check_nifti(path: Path) -> list[str]:
     header_path, data_path = _nifti_pair(path)
     with _open(header_path) as file:
+        if isinstance(file, gzip.GzipFile) and not header_path.name.lower().endswith(".gz"):
+            raise InputError(
+                f"{header_path.name} is compressed, though its name does not say so; rename it to"
+                f" {header_path.name}.gz."
+            )
         head = file.read(540)
     if len(head) < 348:
         raise not_an_image(path)
     version, order = _nifti_version(path, head)
     if version == 1:
         dim = struct.unpack_from(f"{order}8h", head, 40)
-        bits = struct.unpack_from(f"{order}h", head, 72)[0]
+        datatype, bits = struct.unpack_from(f"{order}2h", head, 70)
         pixdim = struct.unpack_from(f"{order}8f", head, 76)
         offset = int(struct.unpack_from(f"{order}f", head, 108)[0])
         qform_code, sform_code = struct.unpack_from(f"{order}2h", head, 252)
@@ -162,7 +172,7 @@ def _check_nifti(path: Path) -> list[str]:
         rows = struct.unpack_from(f"{order}12f", head, 280)
     else:
         dim = struct.unpack_from(f"{order}8q", head, 16)
-        bits = struct.unpack_from(f"{order}h", head, 14)[0]
+        datatype, bits = struct.unpack_from(f"{order}2h", head, 12)
         pixdim = struct.unpack_from(f"{order}8d", head, 104)
         offset = struct.unpack_from(f"{order}q", head, 168)[0]
         qform_code, sform_code = struct.unpack_from(f"{order}2i", head, 344)
@@ -170,6 +180,8 @@ def _check_nifti(path: Path) -> list[str]:
         rows = struct.unpack_from(f"{order}12d", head, 400)
     axes = min(dim[0], 3)
     if not 1 <= dim[0] <= 7 or any(size < 0 for size in dim[1 : dim[0] + 1]):
+        raise not_an_image(path)
+    if datatype not in _NIFTI_TYPES:
         raise not_an_image(path)
     warnings: list[str] = []
     # pixdim[0] is the handedness of the qform, legally -1; only the others are lengths.
@@ -195,11 +207,42 @@ def _check_nifti(path: Path) -> list[str]:
                 f" {' x '.join(f'{s:g}' for s in pixdim[1:4])} mm and sform"
                 f" {' x '.join(f'{s:g}' for s in lengths)} mm; pixdim is used."
             )
+        elif qform_code > 0:
+            apart = _apart(sform, _qform(quaternion, pixdim), dim[1:4])
+            if apart > _SAME_PLACE * float(lengths.min()):
+                warnings.append(
+                    f"{path.name} states two places, qform and sform, that lie up to {apart:.1f} mm"
+                    " apart; the one that Slicer shows is used."
+                )
     start = offset if header_path == data_path else 0
     # A file of two or four dimensions is refused later by its shape: no need to read it through.
     if math.prod(dim[4 : dim[0] + 1]) <= 1:
         _require_length(data_path, start + math.prod(dim[1 : dim[0] + 1]) * bits // 8)
     return warnings
+
+
+def _qform(quaternion: Sequence[float], pixdim: Sequence[float]) -> np.ndarray:
+    """The matrix (3, 4) from voxel index to RAS mm that a quaternion b, c, d and an offset mean.
+
+    Source: the NIfTI-1 standard, method 2.
+    """
+    b, c, d = quaternion[:3]
+    a = math.sqrt(max(0.0, 1.0 - b * b - c * c - d * d))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    lengths = np.array([pixdim[1], pixdim[2], pixdim[3] * (-1 if pixdim[0] < 0 else 1)])
+    return np.column_stack([rotation * lengths, quaternion[3:6]])
+
+
+def _apart(first: np.ndarray, second: np.ndarray, size: Sequence[int]) -> float:
+    """How far apart two matrices (3, 4) put a scan's corners at most, in mm."""
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in size), (1,))))
+    return float(np.linalg.norm(corners @ (first - second).T, axis=1).max())
 
 
 def _nifti_pair(path: Path) -> tuple[Path, Path]:
@@ -272,6 +315,9 @@ def _check_meta(path: Path) -> list[str]:
     fields, data_start = _meta_fields(path)
     name = path.name
     spacing = fields.get("elementspacing") or fields.get("elementsize")
+    for numbers in (fields["dimsize"], spacing or fields["dimsize"]):
+        if len(numbers.split()) != int(fields["ndims"]):
+            raise not_an_image(path)
     if spacing:
         check_spacing(name, [float(s) for s in spacing.split()][:3], "MetaImage ElementSpacing")
     matrix = next(
@@ -286,6 +332,9 @@ def _check_meta(path: Path) -> list[str]:
             )
         check_axes(name, axes, "MetaImage TransformMatrix")
     data_file = fields["elementdatafile"]
+    count = math.prod(int(n) for n in fields["dimsize"].split())
+    count *= int(fields.get("elementnumberofchannels", 1))
+    needed = count * _META_BYTES[fields["elementtype"].removesuffix("_ARRAY")]
     if data_file.upper() == "LOCAL":
         holder, start = path, data_start
     elif data_file.upper().startswith("LIST") or "%" in data_file:
@@ -295,10 +344,6 @@ def _check_meta(path: Path) -> list[str]:
         holder, start = path.parent / data_file, max(int(fields.get("headersize", 0)), 0)
     if fields.get("compresseddata", "false").lower() == "true":
         needed = int(fields.get("compresseddatasize", 0))
-    else:
-        needed = math.prod(int(n) for n in fields["dimsize"].split())
-        needed *= int(fields.get("elementnumberofchannels", 1))
-        needed *= _META_BYTES.get(fields.get("elementtype", ""), 0)
     present = holder.stat().st_size - start
     if present < needed:
         raise _truncated(holder, f"it holds {present:,} of {needed:,} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,11 @@ from versemi.headers import (
 #: Below this, in Hounsfield units, lies fat and air; MR intensities do not go there.
 _FAT_HU = -50
 _SAMPLES_PER_AXIS = 64
+#: A scan of whole numbers has more values than this, a label map of organs has fewer.
+_LABEL_VALUES = 32
+#: No scan of a patient is longer than the first, few are shorter than the second, in mm: the
+#: spacing is then in other units.
+_LONGEST, _SHORTEST = 5000.0, 5.0
 _READERS = {
     **dict.fromkeys(NIFTI_SUFFIXES, "NiftiImageIO"),
     **dict.fromkeys(NRRD_SUFFIXES, "NrrdImageIO"),
@@ -100,9 +106,7 @@ def guess_modality(image: sitk.Image) -> Literal["CT", "MR"]:
     both, also where the scan was clipped to a soft-tissue window. MR intensities are not
     negative, or, where somebody has standardised them, only by a few units.
     """
-    steps = [max(1, size // _SAMPLES_PER_AXIS) for size in image.GetSize()]
-    voxels = sitk.GetArrayViewFromImage(image)[:: steps[2], :: steps[1], :: steps[0]]
-    return "CT" if float(np.mean(voxels <= _FAT_HU)) >= 0.005 else "MR"
+    return "CT" if float(np.mean(_sample(image) <= _FAT_HU)) >= 0.005 else "MR"
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
@@ -136,13 +140,15 @@ def _read(path: Path, series: str | None, *, content: bool) -> ScanFile:
         else:
             image, modality, warnings = _read_file(path)
     except PermissionError as error:
-        raise InputError(f"{path} may not be read; check its permissions.") from error
+        denied = error.filename or path
+        raise InputError(f"{denied} may not be read; check its permissions.") from error
     except OSError as error:
         raise InputError(f"{path} could not be read ({error.strerror}); try again.") from error
     name = path.name or str(path)
     image = _check_form(image, name)
     if content:
         _check_content(image, name)
+        warnings = warnings + _oddities(image, name)
     return ScanFile(image, modality, path, warnings)
 
 
@@ -219,7 +225,47 @@ def _check_form(image: sitk.Image, name: str) -> sitk.Image:
             f"{name} lies at {image.GetOrigin()}, which is no place; correct the origin in its"
             " header."
         )
+    if max(_lengths(image)) > _LONGEST:
+        raise InputError(
+            f"{name} spans {_in_mm(_lengths(image))}, which no scan of a patient does; its"
+            f" spacing of {_in_mm(image.GetSpacing())} seems to be in other units, so correct the"
+            " header or export the scan again."
+        )
     return image
+
+
+def _lengths(image: sitk.Image) -> list[float]:
+    return [n * s for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+
+
+def _in_mm(lengths: Iterable[float]) -> str:
+    return f"{' x '.join(f'{length:g}' for length in lengths)} mm"
+
+
+def _oddities(image: sitk.Image, name: str) -> list[str]:
+    """Sentences on a scan that can be segmented, though perhaps nobody wants that."""
+    found = []
+    if max(_lengths(image)) < _SHORTEST:
+        found.append(
+            f"{name} spans only {_in_mm(_lengths(image))}; if its spacing is not in mm, correct"
+            " the header."
+        )
+    voxels = _sample(image)
+    if np.issubdtype(voxels.dtype, np.integer) and voxels.min() >= 0:
+        values = np.unique(voxels)
+        if len(values) <= _LABEL_VALUES:
+            found.append(
+                f"{name} holds only {len(values)} different values and looks like a label map;"
+                " the scan itself is needed."
+            )
+    return found
+
+
+def _sample(image: sitk.Image) -> np.ndarray:
+    """A subsample of the voxels, ``(z, y, x)``, at most 128 along each axis."""
+    steps = [max(1, size // _SAMPLES_PER_AXIS) for size in image.GetSize()]
+    view = sitk.GetArrayViewFromImage(image)[:: steps[2], :: steps[1], :: steps[0]]
+    return np.asarray(view)
 
 
 def _check_content(image: sitk.Image, name: str) -> None:
