@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from VerSemiSlicerLib.Errors import UserError
 from VerSemiSlicerLib.Installer import SlicerInstaller
@@ -170,12 +171,18 @@ def test_slicer_5_11_installs_with_its_packaging_and_5_10_with_its_pip(
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
     installPackagesBySlicer(["monai>=1.4"], constraints)
 
+    def pip_ensure(
+        requirements: list[Requirement],
+        constraints: str | Path | None = None,
+        prompt_install: bool = True,
+        requester: str | None = None,
+    ) -> None:
+        # As Slicer's own, which takes no strings.
+        missing = [str(r) for r in requirements if r.marker is None and not r.extras]
+        calls.append(("packaging", missing, constraints, prompt_install))
+
     packaging = types.ModuleType("slicer.packaging")
-    packaging.pip_ensure = (  # type: ignore[attr-defined]
-        lambda reqs, constraints, prompt_install, requester: calls.append(
-            ("packaging", reqs, constraints, prompt_install)
-        )
-    )
+    packaging.pip_ensure = pip_ensure  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
     installPackagesBySlicer(["monai>=1.4"], constraints)
 

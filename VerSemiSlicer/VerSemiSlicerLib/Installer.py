@@ -124,8 +124,11 @@ def installPackagesBySlicer(requirements: Sequence[str], constraints: Path) -> N
 
         slicer.util.pip_install([*requirements, "-c", str(constraints)])
     else:
+        from packaging.requirements import Requirement
+
         pip_ensure(
-            list(requirements),
+            # It looks at their markers, which a string has not.
+            [Requirement(requirement) for requirement in requirements],
             constraints=constraints,
             prompt_install=False,
             requester="VerSemi",
