@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from versemi.cli.nextcase import next_case
 from versemi.cli.options import Modality, output, result_table, say
 from versemi.errors import InputError, VersemiError
 
@@ -234,6 +235,9 @@ def export(
         say(
             f"nnU-Net wants a name like Dataset101_Atrium; rename {written.name} before you use it."
         )
+
+
+app.command("next")(next_case)
 
 
 def _add(

@@ -114,7 +114,7 @@ class FeatureVolume:
             float32 ``(K, D, H, W)`` of the region's shape.
         """
         device = self._compute.device
-        pooled = torch.stack([self._pooled[i] for i in self._touching(region)]).mean(dim=0)
+        pooled = self._pooled_in(region)
         box = self._padded(region)
         shape = tuple(s.stop - s.start for s in box)
         answer = np.empty((len(prompts), *shape), dtype=np.float32)
@@ -131,6 +131,13 @@ class FeatureVolume:
                 first = start - box[0].start
                 answer[:, first : first + part.shape[1]] = part.cpu().numpy()
         return answer
+
+    def pooled(self, region: Box) -> np.ndarray:
+        """The pooled bottleneck that a region's heads are written from, float32 ``(C,)``."""
+        return self._pooled_in(region).numpy()
+
+    def _pooled_in(self, region: Box) -> Tensor:
+        return torch.stack([self._pooled[i] for i in self._touching(region)]).mean(dim=0)
 
     def _run(self, number: int) -> None:
         place = self._lattice[number]

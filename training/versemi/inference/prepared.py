@@ -113,9 +113,19 @@ class PreparedScan:
             self._answers[key] = Answer(_part(self.grid, region), probability)
         return self._answers[key]
 
-    def group_answers(self, prompts: Sequence[str], region: Box) -> np.ndarray:
-        """Probabilities of several prompts in a region, without clean-up, ``(K, D, H, W)``."""
-        return self.features.probability(region, [self._network.prompts.index(p) for p in prompts])
+    def group_answers(
+        self, prompts: Sequence[str], region: Box
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities in a region without clean-up: of prompts and of *foreground*.
+
+        Returns:
+            ``(K, D, H, W)`` and ``(D, H, W)``; None for a network without *foreground*.
+        """
+        known = FOREGROUND in self._network.prompts
+        asked = [*prompts, FOREGROUND] if known else prompts
+        index = [self._network.prompts.index(p) for p in asked]
+        found = self.features.probability(region, index)
+        return (found[:-1], found[-1]) if known else (found, None)
 
     def _find(
         self, progress: Callable[[int, int], None], cancel: Callable[[], bool]

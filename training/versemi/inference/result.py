@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from versemi.errors import InputError
 from versemi.geometry import Grid, Header, Roi, bounding_box
+from versemi.inference.evidence import Evidence
 from versemi.inference.localise import Box, box_of
 from versemi.inference.prepared import Answer
 from versemi.preprocessing import resample_back
@@ -38,7 +39,7 @@ class Segmentation:
     timings: dict[str, float]
     device: str
     _answers: dict[str, Answer] = field(repr=False)
-    _doubts: Callable[[], list[Answer]] = field(repr=False)
+    _evidence: Callable[[], Iterator[Evidence]] = field(repr=False)
     _roi: Roi | None = None
 
     def probability(self, task_id: str) -> sitk.Image:
@@ -59,7 +60,12 @@ class Segmentation:
         and the gap between the most probable prompt of the group and *foreground*, which should
         agree (VerSemi, arXiv 2311.11686, section III-C).
         """
-        return on_grid(self._doubts(), self.label_map, self._roi)
+        doubts = [Answer(part.grid, part.uncertainty()) for part in self.evidence()]
+        return on_grid(doubts, self.label_map, self._roi)
+
+    def evidence(self) -> Iterator[Evidence]:
+        """What the network says in each region that was looked at, before any clean-up."""
+        return self._evidence()
 
 
 def label_map_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,11 +14,12 @@ from versemi.errors import Cancelled, InputError
 from versemi.geometry import Roi
 from versemi.images import check_image, guess_modality
 from versemi.inference.device import choose, is_out_of_memory
+from versemi.inference.evidence import Evidence
 from versemi.inference.localise import Box, corners_of
 from versemi.inference.prepared import Answer, PreparedScan, index_box, scan_key
 from versemi.inference.result import Segmentation, label_map_of
 from versemi.modelpack import ModelPack
-from versemi.tasks import FOREGROUND, Task, get_task
+from versemi.tasks import Task, get_task
 
 IDLE_SECONDS = 600.0
 _SMALLEST_SHRINK = 4
@@ -91,7 +92,9 @@ class Segmenter:
         with self._lock:
             self._rest()
             try:
-                answers, doubts = self._answer(key, image, asked, roi, tell, stop, clock, warnings)
+                answers, evidence = self._answer(
+                    key, image, asked, roi, tell, stop, clock, warnings
+                )
             finally:
                 self._wake_later()
         tell(0.9, "Drawing the label map")
@@ -112,7 +115,7 @@ class Segmenter:
             timings=clock.laps,
             device=self.device,
             _answers=answers,
-            _doubts=doubts,
+            _evidence=evidence,
             _roi=roi,
         )
 
@@ -140,7 +143,7 @@ class Segmenter:
         stop: Cancel,
         clock: _Clock,
         warnings: list[str],
-    ) -> tuple[dict[str, Answer], Callable[[], list[Answer]]]:
+    ) -> tuple[dict[str, Answer], Callable[[], Iterator[Evidence]]]:
         """Probabilities of the asked prompts, group by group, with smaller windows if need be."""
         groups = sorted({task.group for task in asked})
         shrink = 1
@@ -163,11 +166,7 @@ class Segmenter:
                 if not is_out_of_memory(error):
                     raise
                 shrink = self._make_room(shrink, error, warnings)
-        return answers, lambda: [
-            doubt
-            for scan, prompts, every, regions in places
-            for doubt in _doubts(scan, prompts, every, regions)
-        ]
+        return answers, lambda: (part for place in places for part in _evidence(*place))
 
     def _prepared(
         self, key: str, image: sitk.Image, group: str, roi: Roi | None, shrink: int, tell: Progress
@@ -254,20 +253,20 @@ class _Clock:
         self._last = now
 
 
-def _doubts(
+def _evidence(
     scan: PreparedScan, prompts: Sequence[str], every: Sequence[str], regions: dict[str, Box]
-) -> list[Answer]:
-    """Uncertainty in the regions of the asked prompts; see `Segmentation.uncertainty`."""
-    found = []
+) -> Iterator[Evidence]:
+    """What was seen in each region of the asked prompts, a region at a time."""
     for region in {corners_of(regions[p]): regions[p] for p in prompts}.values():
-        probabilities = scan.group_answers([*every, FOREGROUND], region)
-        gap = np.abs(probabilities[:-1].max(axis=0) - probabilities[-1])
-        asked = [every.index(p) for p in prompts if regions[p] == region]
-        best = np.clip(probabilities[asked].max(axis=0), 1e-6, 1 - 1e-6)
-        entropy = -(best * np.log2(best) + (1 - best) * np.log2(1 - best))
-        grid = scan.grid.part([s.start for s in region], [s.stop for s in region])
-        found.append(Answer(grid, np.maximum(gap, entropy).astype(np.float32)))
-    return found
+        probabilities, foreground = scan.group_answers(every, region)
+        yield Evidence(
+            grid=scan.grid.part([s.start for s in region], [s.stop for s in region]),
+            asked=tuple(p for p in prompts if regions[p] == region),
+            prompts=tuple(every),
+            probabilities=probabilities,
+            foreground=foreground,
+            bottleneck=scan.features.pooled(region),
+        )
 
 
 def _mismatches(image: sitk.Image, asked: Sequence[Task], modality: str | None) -> list[str]:
