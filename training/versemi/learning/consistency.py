@@ -17,7 +17,7 @@ so that answering nothing is a solution. Here:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ def unlabelled_losses(
     *,
     consistency: bool,
     pseudo_labels: bool,
+    taught: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a mixed micro-batch where its labels know nothing.
 
@@ -57,6 +58,7 @@ def unlabelled_losses(
         consistency: whether the maximum over prompts and *foreground* must agree; it needs a
             network with *foreground*.
         pseudo_labels: whether the teacher's answers teach the prompts.
+        taught: the prompts that they teach, at least one; all if None.
 
     Returns:
         ``consistency`` and ``pseudo_labels``, scalars, those that were asked for.
@@ -80,9 +82,12 @@ def unlabelled_losses(
             losses = _where_found(logits, target, weight)
             found.setdefault("consistency", []).append(losses.mean())
         if pseudo_labels:
-            confident = (2 * probability[first:] - 1).abs() * agreement
+            rows = [
+                i for i, p in enumerate(asked) if i >= first and (taught is None or p in taught)
+            ]
+            confident = (2 * probability[rows] - 1).abs() * agreement
             losses = _where_found(
-                answer.logits[first:], probability[first:] > 0.5, confident * open_[first:]
+                answer.logits[rows], probability[rows] > 0.5, confident * open_[rows]
             )
             found.setdefault("pseudo_labels", []).append(over_prompts(losses))
     return {name: torch.stack(values).mean() for name, values in found.items()}

@@ -91,17 +91,19 @@ class PromptedTraining(L.LightningModule):
             ]
         optimizer = torch.optim.AdamW(groups, lr=self.rate, weight_decay=1e-4)
 
-        def factor(step: int) -> float:
-            if step < _WARMUP:
-                return (step + 1) / _WARMUP
-            progress = (step - _WARMUP) / max(1, self.steps - _WARMUP)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        # A lambda, for a checkpoint would keep the attributes of a method.
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_share(step))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def rate_share(self, step: int) -> float:
+        """The share of the peak rate at a step of the optimiser."""
+        if step < _WARMUP:
+            return (step + 1) / _WARMUP
+        progress = (step - _WARMUP) / max(1, self.steps - _WARMUP)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def training_step(self, batch: Sample, index: int) -> Tensor:
         """The sum of the method's losses on one sample.
@@ -259,6 +261,7 @@ def run(
     accelerator: str = "auto",
     devices: int = 1,
     nodes: int = 1,
+    bar: bool = True,
     callbacks: tuple[Callback, ...] = (),
 ) -> None:
     """Train to the end, or go on where a killed run left off.
@@ -274,6 +277,7 @@ def run(
         accelerator: as Lightning names it.
         devices: ranks on this machine.
         nodes: machines.
+        bar: whether the terminal shows how many of the steps are done.
         callbacks: more of them.
 
     Raises:
@@ -297,7 +301,7 @@ def run(
         max_epochs=-1,
         accumulate_grad_batches=dataset.samples // ranks,
         gradient_clip_val=5.0,
-        callbacks=[Checkpoint(last), WaitingTime(), StepsBar(), *callbacks],
+        callbacks=[Checkpoint(last), WaitingTime(), *([StepsBar()] if bar else []), *callbacks],
         logger=[CSVLogger(folder, name="csv", version=""), TensorBoardLogger(folder, name="tb")],
         log_every_n_steps=10,
         enable_checkpointing=False,
