@@ -85,6 +85,65 @@ class UNetBackbone(nn.Module):
         return self.fuse(torch.cat([x, self.stem(image)], dim=1)), pooled
 
 
+class ResidualUNetBackbone(nn.Module):
+    """MONAI's residual ``UNet``, built of its blocks so that the bottleneck can be read.
+
+    It halves the image in its first layer, which makes it two to three times faster on a CPU than
+    networks that convolve at full resolution throughout.
+
+    Args:
+        features: channels F of the features that the heads read.
+        channels: channels of the encoder's levels; every level halves the grid, the last does not.
+    """
+
+    def __init__(
+        self, features: int = 16, channels: Sequence[int] = (32, 64, 96, 128, 192)
+    ) -> None:
+        super().__init__()
+        self.divisor = 2 ** (len(channels) - 1)
+        self.bottleneck_channels = channels[-1]
+        ins = (1, *channels[:-1])
+        strides = (2,) * (len(channels) - 1) + (1,)
+        self.down = nn.ModuleList(
+            ResidualUnit(3, i, o, strides=s, kernel_size=3, subunits=2, norm="INSTANCE")
+            for i, o, s in zip(ins, channels, strides, strict=True)
+        )
+        outs = (features, *channels[:-2])
+        self.up = nn.ModuleList()
+        for level in reversed(range(len(channels) - 1)):
+            below = channels[-1] if level == len(channels) - 2 else channels[level]
+            rise = Convolution(
+                3,
+                channels[level] + below,
+                outs[level],
+                strides=2,
+                kernel_size=3,
+                norm="INSTANCE",
+                is_transposed=True,
+            )
+            refine = ResidualUnit(
+                3, outs[level], outs[level], subunits=1, norm="INSTANCE", last_conv_only=level == 0
+            )
+            self.up.append(nn.Sequential(rise, refine))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, 1, D, H, W)`` to features ``(B, F, D, H, W)`` and pooled ``(B, C)``."""
+        skips = []
+        x = image
+        for block in self.down[:-2]:
+            x = _exact_where_small(block, x)
+            skips.append(x)
+        with torch.autocast(image.device.type, enabled=False):
+            # A few hundred voxels at the bottom: float32 costs nothing there.
+            deep = self.down[-2](x.float())
+            deepest = self.down[-1](deep)
+            pooled = deepest.mean(dim=(2, 3, 4))
+            x = self.up[0](torch.cat([deep, deepest], dim=1))
+        for block in self.up[1:]:
+            x = _exact_where_small(block, torch.cat([skips.pop(), x], dim=1))
+        return x, pooled
+
+
 def _exact_where_small(block: nn.Module, x: Tensor) -> Tensor:
     """Run a block, in float32 where its grid is only a few voxels thick.
 

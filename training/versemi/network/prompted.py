@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from versemi.errors import PackError
-from versemi.network.backbones import UNetBackbone, VNetBackbone
+from versemi.network.backbones import ResidualUNetBackbone, UNetBackbone, VNetBackbone
 
 HIDDEN = 8
 _PRIOR_LOGIT = -1.5
@@ -29,12 +29,16 @@ _IMAGE_PART_STD = 0.02
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What is needed to build a network again: ``backbone`` (``"unet"`` or ``"vnet"``), the
-    number of shared ``features`` that the heads read, and the ``prompts`` in code order.
+    """What is needed to build a network again.
+
+    Attributes:
+        prompts: identifiers in the order of the task code.
+        backbone: ``"residual-unet"``, ``"unet"`` or ``"vnet"``.
+        features: how many shared features the heads read.
     """
 
     prompts: tuple[str, ...]
-    backbone: str = "unet"
+    backbone: str = "residual-unet"
     features: int = 16
 
     def to_json(self) -> dict[str, object]:
@@ -150,13 +154,15 @@ def build_network(settings: NetworkSettings) -> PromptedNetwork:
     Raises:
         PackError: `settings` names a backbone that this version does not have.
     """
-    if settings.backbone == "unet":
-        backbone: nn.Module = UNetBackbone(settings.features)
+    if settings.backbone == "residual-unet":
+        backbone: nn.Module = ResidualUNetBackbone(settings.features)
+    elif settings.backbone == "unet":
+        backbone = UNetBackbone(settings.features)
     elif settings.backbone == "vnet":
         backbone = VNetBackbone(settings.features)
     else:
         raise PackError(
             f"The network '{settings.backbone}' is not known to this version; update VerSemi "
-            "or use a pack made for it (unet, vnet)."
+            "or use a pack made for it (residual-unet, unet, vnet)."
         )
     return PromptedNetwork(backbone, settings.prompts, settings.features)
