@@ -50,10 +50,10 @@ class Value:
 
 class Bool(Value):
     def text(self, value: Any) -> str:
-        return "true" if value else "false"
+        return str(bool(value))
 
     def value(self, text: str) -> bool:
-        return text == "true"
+        return text.lower() == "true"
 
 
 class Choice(Value):
