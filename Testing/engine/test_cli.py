@@ -149,9 +149,16 @@ def test_bad_input_is_one_sentence_and_code_2(engine, run, scan, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unwritable_output_folder_is_one_sentence_too(engine, run, scan):
-    code, _, err = run("segment", scan, "-t", "spleen", "-o", scan / "below a file")
-    assert code == 2 and "choose another folder" in err.splitlines()[-1]
+def test_an_unwritable_output_folder_is_one_sentence_before_anything_is_computed(
+    engine, run, scan, tmp_path, monkeypatch
+):
+    for folder in (scan, scan / "below" / "a file"):
+        sentence = one_sentence(run("segment", scan, "-t", "spleen", "-o", folder))
+        assert "is a file" in sentence and "choose another folder" in sentence
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    sentence = one_sentence(run("segment", scan, "-t", "spleen", "-o", tmp_path / "a" / "b"))
+    assert f"written in {tmp_path};" in sentence
+    assert engine.calls == [] and not (tmp_path / "a").exists()
 
 
 def test_a_command_line_that_makes_no_sense_is_one_sentence_too(run, scan, tmp_path):

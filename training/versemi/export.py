@@ -144,6 +144,26 @@ def write_text(text: str, path: str | PathLike[str]) -> Path:
     return path
 
 
+def check_folder(folder: Path) -> None:
+    """See that results can be written into a folder, before anything is computed for it.
+
+    Args:
+        folder: need not exist; nothing is made.
+
+    Raises:
+        OutputError: it, or the nearest folder above it that exists, is a file or may not be
+            written.
+    """
+    absolute = folder.absolute()
+    there = next(p for p in (absolute, *absolute.parents) if os.path.exists(p))
+    if not there.is_dir():
+        raise OutputError(f"{there} is a file and no folder for results; choose another folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"Nothing may be written in {there}; check its permissions or choose another folder."
+        )
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to, which takes the place of `path` if nothing goes wrong.

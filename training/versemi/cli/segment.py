@@ -162,8 +162,10 @@ def _one(
 ) -> None:
     from versemi.batch import prompts_for, write_results
     from versemi.cases import stem_of
+    from versemi.export import check_folder
     from versemi.images import read_image
 
+    check_folder(folder)
     scan = read_image(image, series=series)
     for warning in scan.warnings:
         say(f"Warning: {warning}")
