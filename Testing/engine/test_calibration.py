@@ -41,6 +41,17 @@ def test_errors_are_found_where_uncertainty_lies_on_them_and_by_chance_otherwise
     assert errors_found(noise, np.zeros(100_000, dtype=bool)) is None
 
 
+def test_equally_uncertain_voxels_find_what_chance_finds_wherever_they_lie():
+    wrong = np.zeros(1000, dtype=bool)
+    wrong[:100] = True
+    assert errors_found(np.ones(1000), wrong) == pytest.approx(0.05)
+    assert errors_found(np.ones(1000), wrong[::-1]) == pytest.approx(0.05)
+    # 40 voxels are more uncertain, 20 of them wrong; 10 of the other 960 still count.
+    some = np.zeros(1000)
+    some[80:120] = 1
+    assert errors_found(some, wrong) == pytest.approx((20 + 80 * 10 / 960) / 100)
+
+
 def test_the_band_is_ten_millimetres_wide_on_both_sides_whatever_the_spacing():
     mask = np.zeros((20, 60, 60), dtype=bool)
     mask[:, :, 30:] = True
@@ -68,11 +79,13 @@ def test_cases_add_up_to_a_report():
         label_map=image(labels),
         probability=lambda prompt: image(probability),
         uncertainty=lambda: image(wrong.astype(np.float32)),
+        # Of the 5% most uncertain voxels, none is wrong.
+        entropy=lambda: image(1 - wrong.astype(np.float32)),
     )
     collected = Calibration({"liver": 1, "spleen": 2})
     collected.add(result, reference)
     report = collected.report()
     assert report["errors_found"] == 1.0
-    assert report["errors_found_by_entropy"] < 1.0
+    assert report["errors_found_by_entropy"] == 0.0
     assert 0 < report["ece"]["liver"] < 0.2
     assert report["ece"]["spleen"] is None

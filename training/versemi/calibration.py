@@ -24,9 +24,11 @@ MOST_UNCERTAIN = 0.05
 RULE = (
     f"Over voxels within {BAND_MM:g} mm of the surface of the prediction. Expected calibration"
     f" error: mean over {BINS} bins of probability, weighted by their voxels, of the difference"
-    " between mean probability and share of voxels that are the structure. Errors found: share of"
-    f" the wrongly labelled voxels that lie among the {MOST_UNCERTAIN:.0%} most uncertain ones, of"
-    " the uncertainty map and of the plain entropy of the most probable asked prompt."
+    " between mean probability and share of voxels that are the structure; of the probability after"
+    " clean-up, over the voxels of all scans. Errors found: share of the wrongly labelled voxels"
+    f" that lie among the {MOST_UNCERTAIN:.0%} most uncertain ones, of the uncertainty map and of"
+    " the plain entropy of the most probable asked prompt, which is one of the map's two parts; the"
+    " mean over the scans that have a wrong voxel there."
 )
 
 
@@ -58,14 +60,17 @@ def errors_found(uncertainty: np.ndarray, wrong: np.ndarray) -> float | None:
     """Share of the wrong voxels among the most uncertain ones; None where nothing is wrong.
 
     Args:
-        uncertainty: any shape; ties count in the order of the voxels.
+        uncertainty: any shape. Of voxels that are as uncertain as the last one that counts, the
+            share that there is still room for counts.
         wrong: bool, same shape.
     """
     if not wrong.any():
         return None
     count = max(1, int(round(MOST_UNCERTAIN * wrong.size)))
-    top = np.argpartition(uncertainty.ravel(), wrong.size - count)[wrong.size - count :]
-    return float(wrong.ravel()[top].sum() / wrong.sum())
+    least = np.partition(uncertainty.ravel(), wrong.size - count)[wrong.size - count]
+    above, ties = uncertainty > least, uncertainty == least
+    room = (count - above.sum()) / ties.sum()
+    return float((wrong[above].sum() + room * wrong[ties].sum()) / wrong.sum())
 
 
 class Calibration:
@@ -90,21 +95,19 @@ class Calibration:
         predicted = sitk.GetArrayViewFromImage(result.label_map)
         band = np.zeros(predicted.shape, dtype=bool)
         wrong = np.zeros(predicted.shape, dtype=bool)
-        best = np.zeros(predicted.shape, dtype=np.float32)
         for prompt, value in self.labels.items():
             found, there = predicted == get_task(prompt).label, reference == value
             wrong |= found != there
-            probability = sitk.GetArrayFromImage(result.probability(prompt))
-            np.maximum(best, probability, out=best)
             if found.any():
+                probability = sitk.GetArrayFromImage(result.probability(prompt))
                 near = near_surface(found, result.label_map.GetSpacing())
                 band |= near
                 self._bins[prompt] += bin_counts(probability[near], there[near])
         if band.any():
-            best = np.clip(best[band], 1e-6, 1 - 1e-6)
-            entropy = -(best * np.log2(best) + (1 - best) * np.log2(1 - best))
-            uncertainty = sitk.GetArrayFromImage(result.uncertainty())[band]
-            ours, plain = (errors_found(u, wrong[band]) for u in (uncertainty, entropy))
+            ours, plain = (
+                errors_found(sitk.GetArrayFromImage(doubt)[band], wrong[band])
+                for doubt in (result.uncertainty(), result.entropy())
+            )
             if ours is not None and plain is not None:
                 self._found.append((ours, plain))
 

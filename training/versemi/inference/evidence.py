@@ -30,13 +30,17 @@ class Evidence:
     foreground: np.ndarray | None
     bottleneck: np.ndarray
 
+    def entropy(self) -> np.ndarray:
+        """Binary entropy of the most probable asked prompt, in bits, float32 ``(D, H, W)``."""
+        best = self.probabilities[[self.prompts.index(p) for p in self.asked]].max(axis=0)
+        return entropy(best).astype(np.float32)
+
     def uncertainty(self) -> np.ndarray:
         """Float32 ``(D, H, W)``; see `Segmentation.uncertainty`."""
-        doubt = entropy(self.probabilities[[self.prompts.index(p) for p in self.asked]].max(axis=0))
+        doubt = self.entropy()
         if self.foreground is not None:
-            gap = np.abs(self.probabilities.max(axis=0) - self.foreground)
-            np.maximum(doubt, gap, out=doubt)
-        return doubt.astype(np.float32)
+            np.maximum(doubt, np.abs(self.probabilities.max(axis=0) - self.foreground), out=doubt)
+        return doubt
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:

@@ -63,6 +63,11 @@ class Segmentation:
         doubts = [Answer(part.grid, part.uncertainty()) for part in self.evidence()]
         return on_grid(doubts, self.label_map, self._roi)
 
+    def entropy(self) -> sitk.Image:
+        """The first of the two doubts of `uncertainty` alone, on the same grid."""
+        doubts = [Answer(part.grid, part.entropy()) for part in self.evidence()]
+        return on_grid(doubts, self.label_map, self._roi)
+
     def evidence(self) -> Iterator[Evidence]:
         """What the network says in each region that was looked at, before any clean-up."""
         return self._evidence()
