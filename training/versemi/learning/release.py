@@ -15,6 +15,7 @@ from versemi.evaluation import RULE, evaluate, find_cases
 from versemi.inference import Segmenter
 from versemi.learning.configuration import RunSettings
 from versemi.learning.sources import case_lists
+from versemi.learning.strangers import card_lines, measure_strangers, strangers, summary
 from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import DEFAULT_GROUPS
@@ -98,10 +99,14 @@ def measure(
         progress: told a fraction and a sentence.
 
     Returns:
-        The reports of :func:`versemi.evaluation.evaluate` by source name.
+        The reports of :func:`versemi.evaluation.evaluate` by source name, each with what its
+        prompts found where they cannot be, under ``false_positives``; see
+        :func:`versemi.learning.strangers.summary`.
     """
     segmenter = Segmenter(pack, device)
+    elsewhere = strangers(settings, data, pack.task_ids)
     reports = {}
+    parts = len(settings.sources) + 1
     for number, source in enumerate(settings.sources):
         cases = find_cases(data / source["folder"], case_lists(source, data).measured)
         labels = {prompt: int(value) for value, prompt in source["labels"].items()}
@@ -109,9 +114,12 @@ def measure(
             segmenter,
             cases,
             labels,
-            progress=_share(progress, number, len(settings.sources)),
+            progress=_share(progress, number, parts),
             calibration=Calibration(labels),
         )
+    rows = measure_strangers(segmenter, elsewhere, _share(progress, parts - 1, parts))
+    for report in reports.values():
+        report["false_positives"] = summary(rows, tuple(report["tasks"]))
     return reports
 
 
@@ -171,6 +179,10 @@ def model_card(
         "| data set | errors among the most uncertain voxels | by entropy alone |",
         "|---|---|---|",
         *(_doubt_row(name, report["calibration"]) for name, report in reports.items()),
+        "",
+        "## Where it cannot be",
+        "",
+        *card_lines(reports),
         "",
         "Again: `versemi measure PACK --data DATA` (DATA holds the folders named below).",
         "",
