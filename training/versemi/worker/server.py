@@ -148,13 +148,11 @@ class Worker:
             self._closing.set()  # nobody listens any more
 
 
-def serve(make_segmenter: Callable[[], Segmenter], warnings: Sequence[str] = ()) -> int:
-    """Run a worker on this process's own stdin and stdout; returns the exit code.
+def take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take this process's stdin and stdout for a protocol alone; returns them in this order.
 
-    See `Worker` for the arguments.
-
-    The pipes are moved to file descriptors of their own first. What anything else writes to
-    stdout goes to stderr, and what anything else reads from stdin is empty.
+    They are moved to file descriptors of their own. What anything else writes to stdout from then
+    on goes to stderr, and what anything else reads from stdin is empty.
     """
     requests = os.fdopen(os.dup(0), "rb")
     events = os.fdopen(os.dup(1), "wb")
@@ -163,6 +161,15 @@ def serve(make_segmenter: Callable[[], Segmenter], warnings: Sequence[str] = ())
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
+    return requests, events
+
+
+def serve(make_segmenter: Callable[[], Segmenter], warnings: Sequence[str] = ()) -> int:
+    """Run a worker on this process's own stdin and stdout; returns the exit code.
+
+    See `Worker` for the arguments, and `take_pipes` for what becomes of the two streams.
+    """
+    requests, events = take_pipes()
     return Worker(requests, events, make_segmenter, lambda: os._exit(1), warnings).run()
 
 

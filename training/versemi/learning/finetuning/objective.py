@@ -1,0 +1,161 @@
+"""How a sample becomes a loss when a pack learns from corrections without forgetting.
+
+VerSemi's objective (:mod:`versemi.learning.methods`), with two guides where no label speaks:
+
+- the prompts that are being learnt follow the moving average of the network, as in
+  :mod:`versemi.learning.consistency`;
+- all other prompts of the scan's group follow the frozen parent, whose probabilities are soft
+  targets (Li & Hoiem, *Learning without forgetting*, ECCV 2016; Hinton et al., *Distilling the
+  knowledge in a neural network*, 2015, without a temperature).
+
+The weights themselves are drawn to the parent's by half their squared distance times a weight
+(Li et al., *Explicit inductive bias for transfer learning with convolutional networks*, ICML 2018,
+L2-SP), which is all that holds the prompts whose group has no scan in the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from versemi.learning.consistency import ramp_up, unlabelled_losses
+from versemi.learning.data import MicroBatch, Sample
+from versemi.learning.methods import MethodSettings, Networks
+from versemi.learning.objective import (
+    Answer,
+    Encoded,
+    at_runs,
+    encode,
+    over_prompts,
+    supervised_losses,
+)
+from versemi.network import PromptedNetwork
+from versemi.tasks import FOREGROUND
+
+#: What a run may do with the scans: all of VerSemi, or the labels of the corrected cases alone.
+METHODS = ("versemi", "labels-only")
+# A voxel that either network gives more than this to a prompt is one that the prompt is about.
+_ABOUT = 0.05
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is learnt, and how much each part weighs.
+
+    Attributes:
+        prompts: those that are learnt.
+        unlabelled: whether scans are looked at without their labels.
+        method: VerSemi's own weights.
+        distillation: weight of the parent's answers under all other prompts.
+        anchor: weight of the distance to the parent's weights.
+    """
+
+    prompts: tuple[str, ...]
+    unlabelled: bool = True
+    method: MethodSettings = MethodSettings(synthetic=0.25)
+    distillation: float = 1.0
+    anchor: float = 0.01
+
+    def losses(
+        self, networks: Networks, parent: PromptedNetwork, sample: Sample, done: float
+    ) -> dict[str, Tensor]:
+        """Named losses of a sample, which are summed.
+
+        Args:
+            networks: student and its moving average.
+            parent: frozen.
+            sample: with its unlabelled part, if the run looks at it.
+            done: share of the run, 0..1.
+        """
+        labelled = sample.labelled
+        crops = encode(networks.student, labelled.image, labelled.runs)
+        found, _ = supervised_losses(crops, labelled)
+        found["anchor"] = self.anchor / 2 * distance(networks.student, parent)
+        if sample.unlabelled is None:
+            return found
+        mixed = sample.unlabelled.mixed
+        known, answers = supervised_losses(encode(networks.student, mixed.image, mixed.runs), mixed)
+        found |= {f"mixed_{name}": value for name, value in known.items()}
+        with torch.no_grad():
+            teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
+            before = encode(parent, sample.unlabelled.weak, mixed.runs)
+        ramp = ramp_up(done, self.method.ramp)
+        weights = {
+            "consistency": self.method.consistency,
+            "pseudo_labels": self.method.pseudo_labels,
+        }
+        unknown = unlabelled_losses(
+            answers,
+            teacher,
+            mixed,
+            consistency=True,
+            pseudo_labels=True,
+            taught=self.prompts,
+        )
+        found |= {name: ramp * weights[name] * value for name, value in unknown.items()}
+        kept = distillation(answers, before, mixed, self.prompts)
+        if kept is not None:
+            found["distillation"] = self.distillation * kept
+        return found
+
+
+def distillation(
+    answers: Sequence[Answer],
+    parent: Sequence[Encoded],
+    batch: MicroBatch,
+    learnt: Sequence[str],
+) -> Tensor | None:
+    """How far the answers under the other prompts are from the parent's, where no label speaks.
+
+    The divergence of the parent's probability q from the network's p, a binary Kullback-Leibler
+    divergence and so 0 where they agree: its mean over all open voxels, plus its mean over those
+    that either of the two thinks belong to the prompt, so that a small organ is not lost among
+    the voxels far from it.
+
+    Args:
+        answers: the network's on the mixed crops, with what their labels know.
+        parent: its encoding of the unlabelled crops, unmixed.
+        batch: the mixed crops; part 0 is the unlabelled scan.
+        learnt: prompts that do not follow the parent.
+
+    Returns:
+        A scalar; None if there is no other prompt.
+    """
+    terms = []
+    for answer, guide, labels, asked in zip(
+        answers, parent, batch.labels, batch.prompts, strict=True
+    ):
+        rows = [i for i, p in enumerate(asked) if p != FOREGROUND and p not in learnt]
+        if not rows:
+            continue
+        own = at_runs((labels.part == 0).flatten()[None], batch.runs)
+        open_ = (own & ~answer.known[rows]).float()
+        logits = answer.logits[rows].float()
+        with torch.no_grad():
+            target = torch.sigmoid(guide.logits([asked[i] for i in rows]).float())
+            about = open_ * (torch.maximum(target, torch.sigmoid(logits)) > _ABOUT)
+            least = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
+        divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
+        terms.append(over_prompts(_mean(divergence, open_) + _mean(divergence, about)))
+    return torch.stack(terms).mean() if terms else None
+
+
+def distance(network: PromptedNetwork, parent: PromptedNetwork) -> Tensor:
+    """Squared Euclidean distance between the trained weights of two networks, a scalar."""
+    parents = dict(parent.named_parameters())
+    return torch.stack(
+        [
+            (weight - parents[name]).square().sum()
+            for name, weight in network.named_parameters()
+            if weight.requires_grad
+        ]
+    ).sum()
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of each row, ``(K, N)`` to ``(K,)``; 0 where nothing counts."""
+    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
