@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import pytest
 
 from versemi.cli import main
 from versemi.learning.benchmark import plan
-from versemi.learning.benchmark.execution import flatness, mean_dice, task_mean
+from versemi.learning.benchmark.execution import (
+    flatness,
+    loss_curve,
+    mean_dice,
+    task_mean,
+    thinned,
+)
 from versemi.learning.benchmark.plan import Configuration, strongest_rival, whole_plan
 
 
@@ -49,7 +56,16 @@ def test_flatness_is_the_share_by_which_the_loss_still_fell(tmp_path):
     log = tmp_path / "metrics.csv"
     losses = [1.0] * 80 + [0.5] * 10 + [0.4] * 10
     log.write_text("step,loss\n" + "".join(f"{i},{v}\n" for i, v in enumerate(losses)))
-    assert flatness(log) == pytest.approx(0.2)
+    assert flatness(loss_curve(log)) == pytest.approx(0.2)
+    assert flatness(loss_curve(tmp_path / "none.csv")) is None
+
+
+def test_a_thinned_curve_ends_where_the_run_did_and_keeps_its_mean():
+    curve = [(10 * i, float(i)) for i in range(1, 241)]
+    thin = thinned(curve)
+    assert len(thin) == 60 and thin[-1][0] == 2400
+    assert sum(v for _, v in thin) / 60 == pytest.approx(sum(v for _, v in curve) / 240)
+    assert thinned([]) == []
 
 
 def test_the_command_runs_resumes_and_writes_its_page(
@@ -89,5 +105,16 @@ def test_the_command_runs_resumes_and_writes_its_page(
     assert "training" not in capsys.readouterr().err
     assert (out / "10-versemi-0" / "result.json").stat().st_mtime_ns == before
 
+    # Another machine: the page is all that it has.
+    shutil.rmtree(out)
+    assert go() == 0
+    assert not any(out.rglob("pack"))
+    assert json.loads((docs / "benchmark.json").read_text()) == summary
+
     assert go("--only", "10-nothing-0") == 2
     assert "no configuration 10-nothing-0" in capsys.readouterr().err
+
+    summary["scale"]["steps"] = 13
+    (docs / "benchmark.json").write_text(json.dumps(summary))
+    assert go() == 2
+    assert "another protocol or scale" in capsys.readouterr().err

@@ -50,7 +50,8 @@ def benchmark(
 
     First every method with 10% of the labels, then VerSemi without each of its parts, two more
     seeds of VerSemi and of the strongest rival, and 20% of the labels. The page is written anew
-    after every configuration.
+    after every configuration, and what stands in its benchmark.json is not run again, so another
+    machine can go on where this one stopped.
 
     Examples:
 
@@ -67,7 +68,7 @@ def benchmark(
         strongest_rival,
         whole_plan,
     )
-    from versemi.learning.benchmark.report import write_report
+    from versemi.learning.benchmark.report import published, write_report
     from versemi.learning.configuration import shipped
     from versemi.learning.protocol import Protocol, write_split
 
@@ -81,10 +82,14 @@ def benchmark(
             raise InputError(
                 f"There is no configuration {name}; there are {', '.join(sorted(every))}."
             )
+    scale = shipped("protocol.yaml")
+    before = {
+        Configuration.of(result).folder: result for result in published(loaded, scale, docs or out)
+    }
     results: dict[str, dict[str, Any]] = {}
 
     def done(name: str) -> bool:
-        return (out / name / RESULT).is_file()
+        return name in before or (out / name / RESULT).is_file()
 
     def go(plan: list[Configuration]) -> None:
         for configuration in plan:
@@ -93,7 +98,7 @@ def benchmark(
                 continue
             if report and not done(name):
                 continue
-            results[name] = execute(
+            results[name] = before.get(name) or execute(
                 loaded,
                 configuration,
                 out,
@@ -103,7 +108,7 @@ def benchmark(
                 tell=say,
             )
             kept = list(results.values())
-            write_report(loaded, kept, shipped("protocol.yaml"), out, docs or out)
+            write_report(loaded, kept, scale, docs or out)
 
     go(first_round())
     first = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]

@@ -21,6 +21,7 @@ from versemi.learning.run import train
 from versemi.modelpack import ModelPack
 
 RESULT = "result.json"
+_POINTS = 60
 
 
 def execute(
@@ -73,7 +74,10 @@ def execute(
             cases = find_cases(protocol.folder / task.dataset, task.devtest)
             rows += evaluate(segmenter, cases, {task.prompt: task.label})["cases"]
         timed = json.loads((place / "training.json").read_text(encoding="utf-8"))
-        trained.append({"run": name, **timed, "flatness": flatness(place / "csv" / "metrics.csv")})
+        curve = loss_curve(place / "csv" / "metrics.csv")
+        trained.append(
+            {"run": name, **timed, "flatness": flatness(curve), "losses": thinned(curve)}
+        )
     result = {
         "fraction": configuration.fraction,
         "method": configuration.method,
@@ -102,25 +106,33 @@ def task_mean(result: dict[str, Any], task: str, metric: str) -> float | None:
     return mean_of_known([row[metric] for row in result["cases"] if row["task"] == task])
 
 
-def flatness(log: Path) -> float | None:
+def flatness(curve: Sequence[tuple[int, float]]) -> float | None:
     """How much the training loss still fell at the end: its mean over the last tenth of the steps
     against that of the tenth before, as a share of the latter; 0 is flat, None a run too short.
     """
-    course = loss_curve(log) if log.is_file() else []
-    tenth = len(course) // 10
+    tenth = len(curve) // 10
     if not tenth:
         return None
-    last = [loss for _, loss in course[-tenth:]]
-    before = [loss for _, loss in course[-2 * tenth : -tenth]]
+    last = [loss for _, loss in curve[-tenth:]]
+    before = [loss for _, loss in curve[-2 * tenth : -tenth]]
     return (sum(before) - sum(last)) / sum(before)
 
 
+def thinned(curve: Sequence[tuple[int, float]]) -> list[list[float]]:
+    """At most 60 points ``[step, mean loss]`` of a curve, each the mean of as many that follow."""
+    width = max(1, -(-len(curve) // _POINTS))
+    parts = [curve[start : start + width] for start in range(0, len(curve), width)]
+    return [[part[-1][0], round(sum(v for _, v in part) / len(part), 5)] for part in parts]
+
+
 def loss_curve(log: Path) -> list[tuple[int, float]]:
-    """Step and loss from a run's CSV log.
+    """Step and loss from a run's CSV log; empty for a run too short to have logged any.
 
     Raises:
-        InputError: there is none.
+        InputError: it cannot be read.
     """
+    if not log.is_file():
+        return []
     try:
         with log.open(encoding="utf-8", newline="") as file:
             rows: Sequence[dict[str, str]] = list(csv.DictReader(file))

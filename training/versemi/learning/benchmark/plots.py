@@ -10,13 +10,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from versemi.learning.benchmark.execution import loss_curve
 from versemi.learning.benchmark.plan import Configuration
 from versemi.tasks import get_task
 
 Result = dict[str, Any]
 _COLOURS = ("#1b6ca8", "#e07b39", "#4c9f70", "#8e5ea2", "#c0504d", "#7f7f7f", "#b8a038", "#5fa8a8")
-_SMOOTH = 10
 
 
 def draw_dice(results: Sequence[Result], tasks: Sequence[str], path: Path) -> None:
@@ -58,38 +56,30 @@ def draw_dice(results: Sequence[Result], tasks: Sequence[str], path: Path) -> No
     _save(figure, path)
 
 
-def draw_losses(results: Sequence[Result], runs: Path, path: Path) -> None:
+def draw_losses(results: Sequence[Result], path: Path) -> None:
     """Draw the training loss of each configuration over the share of its steps.
 
     Args:
         results: what was run.
-        runs: folder of the configurations' folders.
         path: PNG.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     for number, result in enumerate(r for r in results if r["seed"] == 0):
-        configuration = Configuration.of(result)
         for run in result["runs"]:
-            log = runs / configuration.folder / run["run"] / "csv" / "metrics.csv"
-            if not log.is_file():
+            if not run["losses"]:
                 continue
-            curve = np.array(loss_curve(log))
-            if len(curve) < _SMOOTH:
-                continue
-            smooth = np.convolve(curve[:, 1], np.ones(_SMOOTH) / _SMOOTH, mode="valid")
-            share = curve[_SMOOTH - 1 :, 0] / run["steps"]
-            first = run is result["runs"][0]
+            steps, losses = zip(*run["losses"], strict=True)
             axis.plot(
-                share,
-                smooth,
+                [step / run["steps"] for step in steps],
+                losses,
                 color=_COLOURS[number % len(_COLOURS)],
                 linewidth=1.0,
-                label=configuration.folder if first else None,
+                label=Configuration.of(result).folder if run is result["runs"][0] else None,
             )
     axis.set_xlabel("share of the run's steps")
-    axis.set_ylabel(f"training loss, mean of {_SMOOTH} logged steps")
+    axis.set_ylabel("training loss")
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, ncols=2)

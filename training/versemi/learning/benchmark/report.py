@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from versemi.errors import InputError
 from versemi.evaluation import METRICS, RULE, mean_of_known
 from versemi.export import write_text
 from versemi.learning.benchmark import plots
@@ -21,10 +22,12 @@ from versemi.tasks import get_task
 Result = dict[str, Any]
 _TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95_mm": "HD95 (mm)", "assd_mm": "ASD (mm)"}
 _SHARES = ("dice", "jaccard")
+#: Every result, as `execute` gave it, with its means.
+PUBLISHED = "benchmark.json"
 
 
 def write_report(
-    protocol: Protocol, results: Sequence[Result], scale: Mapping[str, Any], runs: Path, docs: Path
+    protocol: Protocol, results: Sequence[Result], scale: Mapping[str, Any], docs: Path
 ) -> Path:
     """Write ``benchmark.md``, ``.json``, ``-cases.csv`` and plots.
 
@@ -32,7 +35,6 @@ def write_report(
         protocol: what was measured.
         results: of :func:`versemi.learning.benchmark.execution.execute`, at least one.
         scale: the benchmark's settings.
-        runs: folder of the runs, for their loss curves.
         docs: folder that gets the files.
 
     Returns:
@@ -48,17 +50,44 @@ def write_report(
         "rule": RULE,
         "results": [_summary(result, tasks) for result in results],
     }
-    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", docs / "benchmark.json")
+    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", docs / PUBLISHED)
     write_text(_cases(results), docs / "benchmark-cases.csv")
     plots.draw_dice(results, tasks, docs / "pictures" / "benchmark-dice.png")
-    plots.draw_losses(results, runs, docs / "pictures" / "benchmark-losses.png")
+    plots.draw_losses(results, docs / "pictures" / "benchmark-losses.png")
     return write_text(_page(protocol, results, tasks, scale), docs / "benchmark.md")
 
 
+def published(protocol: Protocol, scale: Mapping[str, Any], docs: Path) -> list[Result]:
+    """Results that stand in ``benchmark.json`` already, so that any machine can add to them.
+
+    Args:
+        protocol: what is measured.
+        scale: the benchmark's settings; results of other settings cannot stand beside its own.
+        docs: folder of the page.
+
+    Raises:
+        InputError: the file cannot be read, or is of another protocol or other settings.
+    """
+    path = docs / PUBLISHED
+    if not path.is_file():
+        return []
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        same = summary["protocol"] == protocol.name and summary["scale"] == dict(scale)
+        results = [dict(result) for result in summary["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be used ({error!r}); move it away.") from None
+    if not same:
+        raise InputError(
+            f"{path} is of another protocol or scale than this benchmark; move it away, or give "
+            "another folder with --docs."
+        )
+    return results
+
+
 def _summary(result: Result, tasks: Sequence[str]) -> dict[str, Any]:
-    kept = {key: value for key, value in result.items() if key != "cases"}
     means = {task: {m: task_mean(result, task, m) for m in METRICS} for task in tasks}
-    return {**kept, "mean_dice": mean_dice(result), "tasks": means}
+    return {**result, "mean_dice": mean_dice(result), "tasks": means}
 
 
 def _cases(results: Sequence[Result]) -> str:
