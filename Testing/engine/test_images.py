@@ -184,12 +184,31 @@ def test_one_constant_value_is_refused_as_a_scan_and_allowed_as_a_label_map(tmp_
     assert read_label_map(path).GetSize() == (8, 7, 6)
 
 
-def test_nan_and_infinity_are_counted(tmp_path):
-    values = sitk.GetArrayFromImage(noise())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["s.nii", "s.nii.gz", "s.img", "s.nrrd", "s.mha"])
+def test_nan_and_infinity_are_counted(tmp_path, name, dtype):
+    values = sitk.GetArrayFromImage(noise((20, 30, 40))).astype(dtype)
     values[0, 0, :3] = np.nan
-    values[1, 1, 1] = -np.inf
-    sentence = refusal(saved(tmp_path / "s.nrrd", sitk.GetImageFromArray(values)))
+    values[-1, -1, -1] = -np.inf
+    sentence = refusal(saved(tmp_path / name, sitk.GetImageFromArray(values)))
     assert "3 that are not a number" in sentence and "1 that are infinite" in sentence
+
+
+def test_nan_and_infinity_are_counted_in_any_byte_order_and_past_the_first_chunk(tmp_path):
+    # 6 MB, so that it is read in two pieces.
+    values = np.ones((12, 256, 512), dtype=">f4")
+    values[-1, -1, -3:] = np.nan
+    path = saved(tmp_path / "s.nii", sitk.GetImageFromArray(values.astype("float32")))
+    header = np.frombuffer(path.read_bytes()[:352], dtype=np.uint8).copy()
+    # Swapped field by field: sizes, type codes and spacings are what the check reads.
+    for start, stop, width in ((0, 4, 4), (40, 56, 2), (70, 74, 2), (76, 124, 4), (252, 256, 2)):
+        header[start:stop] = header[start:stop].reshape(-1, width)[:, ::-1].ravel()
+    header[256:328] = header[256:328].reshape(-1, 4)[:, ::-1].ravel()
+    path.write_bytes(header.tobytes() + values.tobytes())
+    assert "3 that are not a number" in refusal(path)
+    values[-1, -1, -3:] = 2
+    path.write_bytes(header.tobytes() + values.tobytes())
+    assert read_image(path).image[511, 255, 11] == 2
 
 
 @pytest.mark.parametrize("value", [0.0, -2.0, float("nan"), float("inf")])

@@ -1,8 +1,9 @@
 """What the raw header of an image file says, before a reader mends or hides it.
 
-SimpleITK reads a NIfTI spacing of 0 as 1 and of -2 as 2 without a word, keeps a sheared NRRD or
-MetaImage as it is, prefers a straight qform over a sheared sform, and fills the missing end of a
-truncated NIfTI with zeros. So spacing, axes and length are read here from the bytes themselves.
+SimpleITK reads a NIfTI spacing of 0 as 1 and of -2 as 2 without a word, and its NaN and infinite
+voxels as 0; it keeps a sheared NRRD or MetaImage as it is, prefers a straight qform over a sheared
+sform, and fills the missing end of a truncated NIfTI with zeros. So spacing, axes, length and such
+voxels are read here from the bytes themselves.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ META_SUFFIXES = (".mha", ".mhd")
 _CHUNK = 1 << 22
 #: Codes of the NIfTI standard; at any other the reader prints to the process's own streams.
 _NIFTI_TYPES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304)
+#: Of these, those with values that are not finite, which the reader takes for 0 without a word.
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}
 #: qform and sform say the same where they put no corner of the scan further apart, in voxels.
 _SAME_PLACE = 0.1
 _META_BYTES = {
@@ -58,7 +61,7 @@ def image_suffix(path: Path) -> str:
 
 
 def check_header(path: Path) -> list[str]:
-    """Check spacing, axes and length as the file itself states them.
+    """Check spacing, axes, length and a NIfTI's voxels as the file itself states them.
 
     Args:
         path: a NIfTI, NRRD or MetaImage file that exists.
@@ -67,8 +70,8 @@ def check_header(path: Path) -> list[str]:
         Sentences worth telling the user, though the file can be used.
 
     Raises:
-        InputError: the spacing is zero, negative or not finite, the axes are sheared, or the file
-            ends before its voxels do.
+        InputError: the spacing is zero, negative or not finite, the axes are sheared, the file
+            ends before its voxels do, or voxels of a NIfTI are not finite.
     """
     suffix = image_suffix(path)
     try:
@@ -113,6 +116,17 @@ def check_axes(name: str, axes: np.ndarray, field: str) -> None:
             )
 
 
+def check_finite(name: str, nan: int, infinite: int) -> None:
+    """Refuse an image with voxels that are not a number, or infinite, as many as these."""
+    counts = [f"{nan:,} that are not a number (NaN)"] * bool(nan)
+    counts += [f"{infinite:,} that are infinite"] * bool(infinite)
+    if counts:
+        raise InputError(
+            f"{name} has voxels without a usable value: {' and '.join(counts)}; replace them,"
+            " for example by the lowest value of the scan."
+        )
+
+
 def not_an_image(path: Path) -> InputError:
     """The error for a file whose content is not what its name promises."""
     return InputError(
@@ -134,17 +148,37 @@ def _open(path: Path) -> BinaryIO:
     return gzip.open(path) if packed else path.open("rb")  # type: ignore[return-value]
 
 
-def _require_length(path: Path, needed: int) -> None:
-    """Read `path` to the byte `needed`; in a gzip file to its end, so that its checksum counts."""
+def _require_voxels(path: Path, start: int, needed: int, dtype: np.dtype | None) -> None:
+    """Require a file's bytes up to `needed`, and finite numbers from `start` on.
+
+    A gzip file is read to its end, so that its checksum counts.
+
+    Args:
+        path: holds the voxels.
+        start: offset of the first voxel.
+        needed: offset behind the last one.
+        dtype: of the voxels, where it has values that are not finite.
+    """
+    nan = infinite = 0
     with _open(path) as file:
-        if not isinstance(file, gzip.GzipFile):
-            length = path.stat().st_size
-        else:
-            length = 0
+        packed = isinstance(file, gzip.GzipFile)
+        length = len(file.read(start)) if packed else path.stat().st_size
+        if length >= needed and not packed and dtype is not None:
+            file.seek(start)
+        if packed or dtype is not None:
+            done = start
             while chunk := file.read(_CHUNK):
-                length += len(chunk)
+                length += len(chunk) if packed else 0
+                part = chunk[: max(needed - done, 0)]
+                done += len(chunk)
+                if dtype is not None:
+                    values = np.frombuffer(part[: len(part) - len(part) % dtype.itemsize], dtype)
+                    if not np.isfinite(values).all():
+                        nan += int(np.isnan(values).sum())
+                        infinite += int(np.isinf(values).sum())
     if length < needed:
         raise _truncated(path, f"it holds {length:,} of {needed:,} bytes")
+    check_finite(path.name, nan, infinite)
 
 
 # NIfTI ------------------------------------------------------------------------------------------
@@ -217,7 +251,10 @@ def _check_nifti(path: Path) -> list[str]:
     start = offset if header_path == data_path else 0
     # A file of two or four dimensions is refused later by its shape: no need to read it through.
     if math.prod(dim[4 : dim[0] + 1]) <= 1:
-        _require_length(data_path, start + math.prod(dim[1 : dim[0] + 1]) * bits // 8)
+        needed = start + math.prod(dim[1 : dim[0] + 1]) * bits // 8
+        floating = _NIFTI_FLOATS.get(datatype)
+        dtype = np.dtype(order + floating) if floating else None
+        _require_voxels(data_path, start, needed, dtype)
     return warnings
 
 

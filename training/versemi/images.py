@@ -18,6 +18,7 @@ from versemi.headers import (
     NIFTI_SUFFIXES,
     NRRD_SUFFIXES,
     check_axes,
+    check_finite,
     check_header,
     check_spacing,
     image_suffix,
@@ -274,13 +275,7 @@ def _check_content(image: sitk.Image, name: str) -> None:
         # Slice by slice: a mask of a whole long scan would cost as much memory as the scan.
         nan = sum(int(np.isnan(plane).sum()) for plane in voxels)
         infinite = sum(int(np.isinf(plane).sum()) for plane in voxels)
-        if nan or infinite:
-            counts = [f"{nan:,} that are not a number (NaN)"] * bool(nan)
-            counts += [f"{infinite:,} that are infinite"] * bool(infinite)
-            raise InputError(
-                f"{name} has voxels without a usable value: {' and '.join(counts)}; replace them,"
-                " for example by the lowest value of the scan."
-            )
+        check_finite(name, nan, infinite)
     low, high = voxels.min(), voxels.max()
     if low == high:
         raise InputError(
