@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -159,6 +160,15 @@ def test_an_unwritable_output_folder_is_one_sentence_before_anything_is_computed
     sentence = one_sentence(run("segment", scan, "-t", "spleen", "-o", tmp_path / "a" / "b"))
     assert f"written in {tmp_path};" in sentence
     assert engine.calls == [] and not (tmp_path / "a").exists()
+
+
+def test_a_disk_that_is_full_for_some_library_is_one_sentence_too(engine, run, scan, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "events.out")
+
+    monkeypatch.setattr(segment_command, "_one", full)
+    sentence = one_sentence(run("segment", scan, "-t", "spleen", "-o", scan.parent / "out"))
+    assert sentence.startswith("The disk or quota is full in writing events.out; make room")
 
 
 def test_a_command_line_that_makes_no_sense_is_one_sentence_too(run, scan, tmp_path):

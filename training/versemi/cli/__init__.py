@@ -6,6 +6,7 @@ torch at its top.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,7 @@ app.add_typer(models.app, name="models")
 #: Base of what is wrong with a command line; typer brings click along under varying names.
 _ClickError: Any = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = error.ctx.command_path if error.ctx else "versemi"
         message = error.format_message().rstrip(".")
         print(f"{message}; see '{command} --help'.", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # Logs and pictures are written by libraries, which do not know our sentences.
+        if error.errno not in _NO_ROOM:
+            raise
+        place = f" in writing {error.filename}" if error.filename else ""
+        print(
+            f"The disk or quota is full{place}; make room and give the command again.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)

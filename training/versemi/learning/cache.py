@@ -174,6 +174,6 @@ def _write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
         if not folder.is_dir():  # unless another process was quicker
             raise OutputError(
-                f"The prepared scan could not be written to {folder.parent} ({error.strerror}); "
-                "make room, or choose another folder with --cache."
+                f"The prepared scan could not be written to {folder.parent}"
+                f" ({error.strerror or error}); make room, or choose another folder with --cache."
             ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import time
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from versemi.errors import OutputError
+from versemi.export import write_text
 
 
 class Checkpoint(Callback):
@@ -47,6 +52,58 @@ class Checkpoint(Callback):
                 "the command again, it goes on from the checkpoint before."
             ) from None
         trainer.strategy.barrier()
+
+
+class KeptLog(Callback):
+    """Keeps the CSV log of a run that goes on: Lightning's logger deletes what it finds.
+
+    To be made before the trainer is. Rows of steps that the checkpoint does not know are dropped,
+    for these steps are done again.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "csv" / "metrics.csv"
+        # A run that is killed before it goes on finds its log here the next time.
+        self._earlier = folder / "earlier.csv"
+        self._set_aside()
+
+    @rank_zero_only
+    def _set_aside(self) -> None:
+        if self._log.is_file():
+            os.replace(self._log, self._earlier)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put back what belongs to steps that are done.
+
+        Raises:
+            OutputError: the log could not be written.
+        """
+        if not trainer.is_global_zero or not self._earlier.is_file():
+            return
+        with self._earlier.open(encoding="utf-8", newline="") as file:
+            # A kill may have cut the last line short.
+            lines = [line for line in file if line.endswith("\n")]
+        reader = csv.DictReader(lines)
+        rows = [row for row in reader if int(row["step"]) < trainer.global_step]
+        if rows:
+            columns = list(reader.fieldnames or ())
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(text.getvalue(), self._log)
+            for logger in trainer.loggers:
+                if isinstance(logger, CSVLogger):
+                    logger.experiment.metrics_keys = columns
+        self._earlier.unlink()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """A run that was at its end already has not started."""
+        if trainer.is_global_zero and self._earlier.is_file():
+            os.replace(self._earlier, self._log)
 
 
 class WaitingTime(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import lightning as L
@@ -11,12 +12,12 @@ from lightning.pytorch.callbacks import Callback
 
 from versemi.errors import InputError
 from versemi.export import write_text
-from versemi.learning.callbacks import TrainingTime
+from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
 from versemi.learning.data import SampleDataset
 from versemi.learning.pictures import Pictures
 from versemi.learning.sources import build_sources
-from versemi.learning.trainer import PromptedTraining, run
+from versemi.learning.trainer import LAST, PromptedTraining, run
 from versemi.modelpack import ModelPack
 from versemi.network import PromptedNetwork, build_network
 
@@ -47,9 +48,11 @@ def train(
         callbacks: more of Lightning's callbacks.
 
     Raises:
-        InputError: scans or labels are missing or wrong, or `out` holds another run.
+        InputError: scans or labels are missing or wrong, or `out` holds another run or a damaged
+            checkpoint.
         OutputError: a file of the run cannot be written.
     """
+    _check_checkpoint(out / LAST)
     sources = build_sources(settings.sources, data, cache, unlabelled=settings.method.unlabelled)
     described = {**settings.described(), "start": start.digest if start else None}
     write_text(yaml.safe_dump(described, sort_keys=False), out / "settings.yaml")
@@ -88,8 +91,17 @@ def train(
         devices=devices,
         nodes=nodes,
         workers=workers,
-        callbacks=(clock, Pictures(dataset, out / "pictures"), *callbacks),
+        callbacks=(clock, KeptLog(out), Pictures(dataset, out / "pictures"), *callbacks),
     )
     timed = {"steps": settings.steps, "samples": settings.samples, "seconds": clock.seconds}
     write_text(json.dumps(timed) + "\n", out / "training.json")
     return training.teacher.eval()
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Told before the scans are prepared; torch's own words would be of its archive."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise InputError(
+            f"The checkpoint {path} is damaged; take it away to begin the run anew, or put back a"
+            " copy of it."
+        )

@@ -40,13 +40,18 @@ def case_lists(entry: Mapping[str, Any], data: Path) -> CaseLists:
         data: folder that holds the data sets' folders.
 
     Raises:
-        InputError: the folder, or a protocol that the entry names, cannot be used.
+        InputError: the folder, or a protocol that the entry names, cannot be used, or a case to
+            measure on is missing.
     """
     return _lists(entry, DataFolder.open(data / entry["folder"]), data)
 
 
 def _lists(entry: Mapping[str, Any], folder: DataFolder, data: Path) -> CaseLists:
     measured = _measured(entry.get("measure", []), folder, data)
+    for name in measured:
+        # Not hours later, when the run has ended and is to be measured.
+        folder.image(name)
+        folder.label(name)
     if "labelled" in entry:
         labelled = tuple(str(name) for name in entry["labelled"])
         unlabelled = tuple(str(name) for name in entry.get("unlabelled", ()))
@@ -136,7 +141,7 @@ def _measured(rule: Any, folder: DataFolder, data: Path) -> tuple[str, ...]:
     if isinstance(rule, (list, tuple)):
         return tuple(str(name) for name in rule)
     if "last" in rule:
-        return folder.order[-int(rule["last"]) :]
+        return folder.order[max(len(folder.order) - int(rule["last"]), 0) :]
     path = data / rule["protocol"]
     try:
         protocol = json.loads(path.read_text(encoding="utf-8"))
