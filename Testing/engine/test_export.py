@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import subprocess
 import sys
@@ -174,6 +175,25 @@ def test_a_write_that_fails_keeps_the_file_that_was_there(tmp_path):
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows itself is the test")
+def test_a_file_is_flushed_through_a_handle_that_may_write_as_windows_wants(tmp_path, monkeypatch):
+    import fcntl
+    import stat
+
+    flush, flushed = os.fsync, []
+
+    def as_on_windows(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            flushed.append(handle)
+            if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise OSError(errno.EBADF, "Bad file descriptor")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", as_on_windows)
+    assert write_volume(label_map(), tmp_path / "u.nii.gz").is_file()
+    assert len(flushed) == 1
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

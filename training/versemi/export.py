@@ -177,7 +177,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
+        # To write, though nothing is written: Windows flushes no other handle.
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)

@@ -91,7 +91,7 @@ class KeptLog(Callback):
         if rows:
             columns = list(reader.fieldnames or ())
             text = io.StringIO()
-            writer = csv.DictWriter(text, columns)
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
             write_text(text.getvalue(), self._log)
