@@ -341,6 +341,16 @@ def test_what_cannot_be_asked_is_one_sentence(run, filled, tiny_pack, arguments,
     assert words in one_sentence(result)
 
 
+def test_a_report_that_cannot_be_written_is_told_before_a_scan_is_looked_at(
+    run, filled, tiny_pack, tmp_path
+):
+    (tmp_path / "file").write_text("")
+    arguments = ("library", "next", filled.folder, "--pack", tiny_pack)
+    result = run(*arguments, "--json", tmp_path / "file" / "next.json")
+    assert "is a file and no folder" in one_sentence(result)
+    assert not (filled.folder / "ranking").exists()
+
+
 def test_a_missing_library_is_one_sentence_and_is_not_made(run, tmp_path, tiny_pack):
     result = run("library", "next", tmp_path / "none", "--pack", tiny_pack)
     assert "There is no case library at" in one_sentence(result)

@@ -52,9 +52,11 @@ def next_case(
     - versemi library next atria -t left_atrium --count 3 --json next.json
     """
     from versemi.caselibrary import CaseLibrary
-    from versemi.export import write_text
+    from versemi.export import check_folder, write_text
     from versemi.ranking import rank
 
+    if json_file is not None:
+        check_folder(json_file.parent)
     opened = CaseLibrary.open(library)
     loaded = load_pack(pack)
     with progress_bar() as report:
