@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from versemi.caselibrary import CaseLibrary
 from versemi.learning.objective import prompt_loss
 from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
-from versemi.network import NetworkSettings, build_network
+from versemi.network import NetworkSettings, build_network, prompted
 from versemi.preprocessing import GroupSettings, normalise
 from versemi.tasks import FOREGROUND, TASKS, Task
 
@@ -21,6 +25,31 @@ SPACING = 4.0
 LIMITS = (-125.0, 275.0)
 #: HU of what is neither, of the liver and of the right kidney, which touch nowhere.
 HOUNSFIELD = {"": -60.0, "liver": 60.0, "right_kidney": 200.0}
+
+
+class TinyBackbone(nn.Module):
+    """Enough to tell intensities apart, and a step of training takes no time."""
+
+    divisor = 4
+    bottleneck_channels = 16
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(1, 8, 3, padding=1)
+        self.second = nn.Conv3d(8, features, 1)
+        self.deep = nn.Conv3d(8, self.bottleneck_channels, 4, stride=4)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.leaky_relu(self.first(image), 0.01)
+        return F.leaky_relu(self.second(x), 0.01), self.deep(x).mean(dim=(2, 3, 4))
+
+
+@contextmanager
+def tiny_networks() -> Iterator[None]:
+    """Packs of the U-Net have a tiny one meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompted, "UNetBackbone", TinyBackbone)
+        yield
 
 
 def phantom(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from versemi.cli import benchmark, evaluate, library, models, segment, tasks, train
+from versemi.cli import benchmark, evaluate, finetune, library, models, segment, tasks, train
 from versemi.errors import VersemiError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("measure")(train.measure)
+app.command("finetune")(finetune.finetune)
 app.command("benchmark")(benchmark.benchmark)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")

@@ -55,7 +55,7 @@ class FineTuning(PromptedTraining):
         done: Callable[[], float],
         described: Mapping[str, Any],
     ) -> None:
-        network = copy.deepcopy(parent).train()
+        network = copy.deepcopy(parent).train().requires_grad_(True)
         network.image_part.weight.requires_grad_(False)
         super().__init__(
             network,

@@ -9,20 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from versemi.errors import Cancelled, InputError, VersemiError
-from versemi.inference import Segmenter
 from versemi.learning.finetuning.course import interpolate, train
 from versemi.learning.finetuning.delivery import STATES, Facts, deliver, next_version
-from versemi.learning.finetuning.gate import Agreed, HeldOut, Verdict, judge
-from versemi.learning.finetuning.material import Material, material_of, new_prompts
-from versemi.learning.finetuning.measuring import (
-    AGREEMENT_SCANS,
-    agreement,
-    agreement_cases,
-    keep_labels,
-    kept_labels,
-    measure,
-    other_prompts,
-)
+from versemi.learning.finetuning.examination import Examination
+from versemi.learning.finetuning.gate import Verdict
+from versemi.learning.finetuning.material import Material, material_of
+from versemi.learning.finetuning.measuring import AGREEMENT_SCANS, agreement_cases
 from versemi.learning.finetuning.objective import METHODS, Objective
 from versemi.learning.finetuning.plan import Plan, make_plan
 from versemi.learning.finetuning.sources import sources_of
@@ -126,9 +118,8 @@ def _time_kept(work: Work, watch: Watch) -> Iterator[None]:
         yield
     finally:
         if work.folder.is_dir():
-            work.data["used"] = watch.used
             with suppress(VersemiError):
-                work.save()
+                work.keep(watch.used)
 
 
 class _Run:
@@ -151,89 +142,71 @@ class _Run:
         self.workers = workers
         self.split: Split = split(material.corrected)
         self.objective = Objective(material.prompts, unlabelled=method == "versemi")
+        self.examination = Examination(
+            work, watch, material, self.split, parent, self._pack, device
+        )
         self._network = parent.build_network()
 
     def to_the_end(self, out: Path, store: ModelStore | None, minutes: float) -> Outcome:
         """All stages that are not finished yet."""
-        if "delivered" not in self.work.data:
-            plan = self._planned()
-            for stage in self.split.stages:
-                self._trained(stage, plan)
-            share, verdict, tried = self._judged(plan)
-            self.watch.say("Writing the pack")
-            facts = Facts(
-                parent=self.parent,
-                material=self.material,
-                split=self.split,
-                verdict=verdict,
-                share=share,
-                tried=tried,
-                method=self.method,
-                minutes=minutes,
-                seconds=self.watch.used,
-                steps=int(self.work.data["stages"][self.split.stages[-1].name]["steps"]),
-                measured=self.work.data["measured"],
-            )
-            version = next_version(self.parent, store)
-            made = deliver(self._pack(self.split.stages[-1], share), facts, out, version)
-            self.work.data["delivered"] = {
-                "digest": made.digest,
-                "standing": verdict.standing,
-                "reason": verdict.reason,
-                "report": facts.report(version),
-            }
-            self._keep()
+        if "delivered" not in self.work.data or not _holds_something(out):
+            self._deliver(out, store, minutes)
         return self._handed_over(out, store)
+
+    def _deliver(self, out: Path, store: ModelStore | None, minutes: float) -> None:
+        plan = self._planned()
+        for stage in self.split.stages:
+            self._trained(stage, plan)
+        share, verdict, tried = self._judged(plan)
+        self.watch.say("Writing the pack")
+        final = self.split.stages[-1]
+        facts = Facts(
+            parent=self.parent,
+            material=self.material,
+            split=self.split,
+            verdict=verdict,
+            share=share,
+            tried=tried,
+            method=self.method,
+            minutes=minutes,
+            seconds=self.watch.used,
+            steps=int(self.work.data["stages"][final.name]["steps"]),
+            measured=self.work.data["measured"],
+        )
+        version = next_version(self.parent, store)
+        judged = self._pack(final, share)
+        # Before the pack is there: a kill right after must not make it somebody else's.
+        self.work.data["delivered"] = {
+            "digest": judged.digest,
+            "standing": verdict.standing,
+            "reason": verdict.reason,
+            "report": facts.report(version),
+        }
+        self._keep()
+        deliver(judged, facts, out, version)
 
     # Time -------------------------------------------------------------------------------------
 
     def _planned(self) -> Plan:
         """Measure the parent, and with that what measuring costs; then divide the time."""
-        held = [c.case for stage in self.split.stages for c in stage.held_out]
-        candidates = agreement_cases(self.material, self.split, self.parent, AGREEMENT_SCANS)
-        segmenter = Segmenter(self.parent, self.device)
-        for case in held:
-            self._parent_on(case.id, segmenter)
-        self._show_dice(parent=True)
+        held = self.examination.held_out
+        self.examination.parent_on(held)
         data = self.work.data
         if "plan" not in data:
-            compared: list[str] = []
-            for case in candidates:
-                # One scan is compared whatever it costs; a large library must not eat the time.
-                if compared and self.watch.used > self.watch.seconds / 4:
-                    break
-                self._parent_on(case.id, segmenter)
-                compared.append(case.id)
-            costs = {
-                c: data["measured"][f"parent {c}"]["seconds"] for c in self._looked_at(compared)
-            }
+            candidates = agreement_cases(self.material, self.split, self.parent, AGREEMENT_SCANS)
+            # One scan is compared whatever it costs; a large library must not eat the time.
+            compared = self.examination.parent_on(
+                [case.id for case in candidates], limit=self.watch.seconds / 4
+            )
+            costs = self.examination.costs([*held, *compared])
             try:
-                plan = make_plan(self.watch, costs, [case.id for case in held], compared)
+                plan = make_plan(self.watch, costs, held, compared)
             except InputError:
                 self.work.remove()
                 raise
             data["plan"] = plan.to_json()
             self._keep()
         return Plan(**data["plan"])
-
-    def _looked_at(self, compared: Sequence[str]) -> list[str]:
-        held = [c.case.id for stage in self.split.stages for c in stage.held_out]
-        return list(dict.fromkeys([*held, *compared]))
-
-    def _parent_on(self, id: str, segmenter: Segmenter) -> None:
-        key = f"parent {id}"
-        if key in self.work.data["measured"]:
-            return
-        self.watch.say(f"Measuring the parent on {id}")
-        case = next(case for case in self.material.cases if case.id == id)
-        learnt = next((c for c in self.material.corrected if c.case.id == id), None)
-        found = measure(
-            segmenter, case, learnt, other_prompts(self.material, self.parent, case), self.watch
-        )
-        if found.labels is not None:
-            keep_labels(found.labels, self._answer_file(id))
-        self.work.data["measured"][key] = found.to_json()
-        self._keep()
 
     # Learning ---------------------------------------------------------------------------------
 
@@ -242,9 +215,10 @@ class _Run:
         stages = self.work.data.setdefault("stages", {})
         if stages.get(stage.name, {}).get("finished"):
             return
-        sentence = f"Learning from {len(stage.learnt)} corrected cases"
+        count = len(stage.learnt)
+        sentence = f"Learning from {count} corrected case{'s' * (count > 1)}"
         if stage.held_out and len(self.split.stages) > 1:
-            sentence = f"{sentence}, to be measured on {len(stage.held_out)} others"
+            sentence = f"{sentence}, to be measured on the others"
         self.watch.say("Preparing the scans")
         sources = sources_of(
             self.material,
@@ -301,76 +275,18 @@ class _Run:
         """The largest share that passes; that of all weights if none does."""
         found: list[tuple[float, Verdict]] = []
         for share in SHARES:
-            if found and not self._known(share, plan) and self.watch.left < plan.measuring:
+            if (
+                found
+                and not self.examination.known(share, plan)
+                and self.watch.left < plan.measuring
+            ):
                 break
-            verdict = self._verdict(share, plan)
+            verdict = self.examination.verdict(share, plan)
             found.append((share, verdict))
             if verdict.passed:
                 break
         share, verdict = found[-1] if found[-1][1].passed else found[0]
         return share, verdict, {f"{s:g}": v.reason for s, v in found}
-
-    def _known(self, share: float, plan: Plan) -> bool:
-        """Whether everything was measured already, before the run was stopped."""
-        final = self.split.stages[-1]
-        keys = [self._key(s, share, c.case.id) for s in self.split.stages for c in s.held_out]
-        keys += [self._key(final, share, id) for id in plan.compared]
-        return all(key in self.work.data["measured"] for key in keys)
-
-    def _verdict(self, share: float, plan: Plan) -> Verdict:
-        held_out: list[HeldOut] = []
-        agreed: list[Agreed] = []
-        final = self.split.stages[-1]
-        for stage in self.split.stages:
-            held = {c.case.id: c for c in stage.held_out}
-            compared = plan.compared if stage is final else []
-            for id in dict.fromkeys([*held, *compared]):
-                row = self._tuned_on(stage, share, id, id in held, id in compared)
-                agreed += [Agreed(id, p, d) for p, d in row["agreement"].items()]
-                before = self.work.data["measured"][f"parent {id}"]["dice"]
-                taught = {p for c in stage.learnt for p in c.prompts}
-                held_out += [
-                    HeldOut(id, p, there, before[p][1], dice)
-                    for p, (there, dice) in row["dice"].items()
-                    if p in taught
-                ]
-        verdict = judge(self.material.prompts, new_prompts(self.parent), held_out, agreed)
-        self.watch.dice |= {
-            p: row["tuned"] for p, row in verdict.dice.items() if row["tuned"] is not None
-        }
-        return verdict
-
-    def _tuned_on(
-        self, stage: Stage, share: float, id: str, held: bool, compared: bool
-    ) -> dict[str, Any]:
-        key = self._key(stage, share, id)
-        if key not in self.work.data["measured"]:
-            self.watch.say(f"Measuring what was learnt on {id}")
-            case = next(case for case in self.material.cases if case.id == id)
-            learnt = next((c for c in stage.held_out if held and c.case.id == id), None)
-            others = other_prompts(self.material, self.parent, case) if compared else ()
-            segmenter = Segmenter(self._pack(stage, share), self.device)
-            found = measure(segmenter, case, learnt, others, self.watch)
-            rows: list[Agreed] = []
-            if found.labels is not None:
-                before = kept_labels(self._answer_file(id))
-                rows = agreement(case, others, before, found.labels)
-            agreed = {row.prompt: row.dice for row in rows}
-            self.work.data["measured"][key] = {**found.to_json(), "agreement": agreed}
-            self._keep()
-        return dict(self.work.data["measured"][key])
-
-    def _show_dice(self, *, parent: bool) -> None:
-        measured = self.work.data["measured"]
-        for prompt in self.material.prompts:
-            values = [
-                row["dice"][prompt][1]
-                for key, row in measured.items()
-                if key.startswith("parent ") == parent and prompt in row["dice"]
-            ]
-            known = [value for value in values if value is not None]
-            if known:
-                self.watch.dice[prompt] = sum(known) / len(known)
 
     # The end ----------------------------------------------------------------------------------
 
@@ -390,16 +306,12 @@ class _Run:
         state = STATES[delivered["standing"]]
         return Outcome(made, state, delivered["reason"], delivered["report"])
 
-    def _answer_file(self, id: str) -> Path:
-        return self.work.folder / "answers" / f"{id}.npz"
-
-    @staticmethod
-    def _key(stage: Stage, share: float, id: str) -> str:
-        return f"{stage.name} {share:g} {id}"
-
     def _keep(self) -> None:
-        self.work.data["used"] = self.watch.used
-        self.work.save()
+        self.work.keep(self.watch.used)
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _is_in(store: ModelStore, pack: ModelPack) -> bool:

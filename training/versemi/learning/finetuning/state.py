@@ -30,7 +30,7 @@ class Work:
 
     Attributes:
         folder: of the run.
-        data: plain data that is kept; `save` writes it.
+        data: plain data that is kept; `keep` writes it.
     """
 
     def __init__(self, folder: Path, data: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Work:
                 f"{folder} is to become the work folder of this run and holds something else; give"
                 " another --out, or take it away."
             )
-        work = cls(folder, {"format": _FORMAT, "run": identity, "used": 0.0, "measured": {}})
+        work = cls(folder, {"format": _FORMAT, "run": identity, "measured": {}})
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,7 +82,7 @@ class Work:
                 f"The work folder {folder} could not be made ({error.strerror}); make room, or give"
                 " an --out that may be written."
             ) from None
-        work.save()
+        work.keep(0.0)
         return work
 
     @property
@@ -114,12 +114,20 @@ class Work:
             ) from None
         return ModelPack.load(place)
 
-    def save(self) -> None:
+    def answer(self, id: str) -> Path:
+        """Where the parent's answer on a scan is kept."""
+        return self.folder / "answers" / f"{id}.npz"
+
+    def keep(self, used: float) -> None:
         """Write the state.
+
+        Args:
+            used: seconds of the run so far.
 
         Raises:
             OutputError: it cannot be written; the state before is still there.
         """
+        self.data["used"] = used
         write_text(json.dumps(self.data, indent=1, allow_nan=False) + "\n", self.folder / _STATE)
 
     def remove(self) -> None:

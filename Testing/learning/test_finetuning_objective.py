@@ -1,0 +1,161 @@
+"""What the losses of fine-tuning ask for, and of what."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from finetuning import fill, image, make_parent, only, phantom, tiny_networks
+
+from versemi.caselibrary import CaseLibrary
+from versemi.learning.data import SampleDataset
+from versemi.learning.finetuning.course import interpolate
+from versemi.learning.finetuning.material import material_of
+from versemi.learning.finetuning.objective import Objective, distance, distillation
+from versemi.learning.finetuning.sources import sources_of
+from versemi.learning.methods import Networks
+from versemi.learning.objective import encode, supervised_losses
+from versemi.tasks import TASKS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with tiny_networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return make_parent(tmp_path_factory.mktemp("objective") / "parent", steps=0)
+
+
+def samples(pack, folder, cache, *, unlabelled=True, count=4):
+    material = material_of(folder, pack)
+    sources = sources_of(
+        material, material.corrected, pack, cache, unlabelled=unlabelled, check=lambda: None
+    )
+    dataset = SampleDataset(
+        sources,
+        pack.build_network().prompts,
+        steps=count,
+        samples=1,
+        seed=3,
+        synthetic=0.25,
+        unlabelled=unlabelled,
+    )
+    return [dataset[i] for i in range(count)]
+
+
+def losses(pack, sample, student=None, **settings):
+    parent = pack.build_network()
+    student = student or copy.deepcopy(parent)
+    objective = Objective(("liver",), **settings)
+    return objective.losses(Networks(student, copy.deepcopy(student)), parent, sample, 1.0)
+
+
+def test_the_parent_itself_neither_forgets_nor_drifts(pack, tmp_path):
+    fill(tmp_path / "library", 1, 1)
+    parent = pack.build_network()
+    for sample in samples(pack, tmp_path / "library", tmp_path / "cache"):
+        assert losses(pack, sample)["anchor"] == 0
+        unmixed = replace(sample.unlabelled.strong, image=sample.unlabelled.weak)
+        crops = encode(parent, unmixed.image, unmixed.runs)
+        _, answers = supervised_losses(crops, unmixed)
+        kept = distillation(answers, crops, unmixed, ("liver",))
+        assert kept is not None and abs(kept.item()) < 1e-5
+        assert distillation(answers, crops, unmixed, ("liver", "right_kidney")) is None
+
+
+def test_an_answer_that_strays_from_the_parents_costs_and_one_that_is_learnt_does_not(
+    pack, tmp_path
+):
+    fill(tmp_path / "library", 1, 1)
+    sample = samples(pack, tmp_path / "library", tmp_path / "cache", count=1)[0]
+    prompts = pack.build_network().prompts
+
+    def strayed(prompt):
+        student = pack.build_network()
+        with torch.no_grad():
+            student.rows[prompts.index(prompt), -1] += 3.0
+        return {name: v.item() for name, v in losses(pack, sample, student).items()}
+
+    before = losses(pack, sample)["distillation"].item()
+    assert strayed("right_kidney")["distillation"] > before + 0.5
+    assert strayed("liver")["distillation"] == pytest.approx(before, abs=1e-5)
+    assert strayed("liver")["anchor"] == pytest.approx(0.01 / 2 * 9.0, rel=1e-3)
+
+
+def test_labels_only_looks_at_no_scan_without_its_label(pack, tmp_path):
+    fill(tmp_path / "library", 1, 1)
+    given = samples(pack, tmp_path / "library", tmp_path / "cache", unlabelled=False)
+    for sample in given:
+        assert sample.unlabelled is None
+        assert set(losses(pack, sample)) == {"prompts", "foreground", "anchor"}
+    assert {name for s in given for name in s.labelled.names[0].split(" with ")} == {"case_0"}
+
+
+def test_noise_under_prompts_that_a_label_does_not_cover_changes_nothing(pack, tmp_path):
+    library = CaseLibrary.create(tmp_path / "library")
+    values, labels = phantom(0)
+    scan = image(values.astype(np.int16))
+    both = ("liver", "right_kidney")
+    library.add(scan, name="a", modality="CT", labels=image(only(labels, both)), prompts=both)
+    noisy = CaseLibrary.create(tmp_path / "noisy")
+    wild = only(labels, ["liver"])
+    wild[:6, :, 20:] = TASKS["right_kidney"].label
+    noisy.add(scan, name="a", modality="CT", labels=image(wild), prompts=both)
+
+    def seen(folder):
+        material = material_of(folder, pack, ["liver"])
+        (source,) = sources_of(
+            material,
+            material.corrected,
+            pack,
+            tmp_path / f"cache {folder.name}",
+            unlabelled=True,
+            check=lambda: None,
+        )
+        assert source.prompts == ("liver",)
+        return np.asarray(source.cases[0].labels)
+
+    assert np.array_equal(seen(library.folder), seen(noisy.folder))
+    assert set(np.unique(seen(noisy.folder))) == {0, TASKS["liver"].label}
+
+
+def test_cases_that_cover_different_prompts_are_sources_of_their_own(pack, tmp_path):
+    library = fill(tmp_path / "library", 1, 1)
+    values, labels = phantom(7)
+    kidney = ("right_kidney",)
+    library.add(
+        image(values.astype(np.int16)),
+        name="z",
+        modality="CT",
+        labels=image(only(labels, kidney)),
+        prompts=kidney,
+    )
+    material = material_of(library.folder, pack)
+    first, second = sources_of(
+        material,
+        material.corrected,
+        pack,
+        tmp_path / "cache",
+        unlabelled=True,
+        check=lambda: None,
+    )
+    assert (first.prompts, second.prompts) == (("liver",), kidney)
+    assert [c.name for c in first.unlabelled] == ["case_0", "case_1"]
+    assert [c.name for c in second.unlabelled] == ["z", "case_1"]
+
+
+def test_halfway_lies_halfway(pack):
+    parent, tuned = pack.build_network(), pack.build_network()
+    with torch.no_grad():
+        for weight in tuned.parameters():
+            weight.add_(0.5)
+    whole = distance(tuned, parent).item()
+    half = distance(interpolate(parent, tuned, 0.5), parent).item()
+    assert half == pytest.approx(whole / 4, rel=1e-3)
+    assert distance(interpolate(parent, tuned, 1.0), tuned).item() == 0
