@@ -13,7 +13,17 @@ from typing import Any
 
 import typer
 
-from versemi.cli import benchmark, evaluate, finetune, library, models, segment, tasks, train
+from versemi.cli import (
+    benchmark,
+    evaluate,
+    finetune,
+    library,
+    models,
+    segment,
+    simulate,
+    tasks,
+    train,
+)
 from versemi.errors import VersemiError
 
 app = typer.Typer(
@@ -35,6 +45,7 @@ app.command("train")(train.train)
 app.command("measure")(train.measure)
 app.command("finetune")(finetune.finetune)
 app.command("benchmark")(benchmark.benchmark)
+app.command("simulate")(simulate.simulate)
 app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
 
