@@ -229,6 +229,26 @@ def test_evaluate_takes_several_prompts_in_one_go_and_a_choice_of_cases(engine, 
     assert len(engine.calls) == 3
 
 
+def test_what_was_measured_is_not_lost_where_the_report_cannot_be_written(
+    engine, run, library, monkeypatch
+):
+    from versemi import evaluation
+    from versemi.errors import OutputError
+
+    pair = ("-t", "spleen", "--label", 7)
+    file = library / "imagesTr" / "a.nii.gz" / "report.json"
+    assert "is a file" in one_sentence(run("evaluate", library, *pair, "--json", file))
+    assert engine.calls == []
+
+    def full(report, path):
+        raise OutputError("The disk is full.")
+
+    monkeypatch.setattr(evaluation, "write_report", full)
+    code, out, err = run("evaluate", library, *pair, "--json", library / "report.json")
+    assert code == 2 and "The disk is full." in err
+    assert any(line.startswith("spleen") and "0.833" in line for line in out.splitlines())
+
+
 def test_evaluate_refuses_what_does_not_fit(engine, run, library):
     pair = ("-t", "spleen", "--label", 7)
     assert "2 label values" in one_sentence(run("evaluate", library, *pair, "--label", 8))

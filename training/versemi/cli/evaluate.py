@@ -60,16 +60,20 @@ def evaluate(
     loaded = load_pack(pack)
     known_prompts(loaded, task)
     from versemi import evaluation
+    from versemi.export import check_folder
 
+    if json_file is not None:
+        check_folder(json_file.parent)
     found = evaluation.find_cases(folder, case_names(cases or []))
     segmenter = make_segmenter(loaded, device)
     with progress_bar() as report:
         result = evaluation.evaluate(segmenter, found, labels, roi=box, progress=report)
     for warning in result["warnings"]:
         say(f"Warning: {warning}")
+    # First, for the disk may be full, and measuring takes hours.
+    _print(result)
     if json_file is not None:
         evaluation.write_report(result, json_file)
-    _print(result)
 
 
 def _print(result: Mapping[str, Any]) -> None:

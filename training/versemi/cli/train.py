@@ -223,7 +223,7 @@ def measure(
     The measured Dice goes into the pack's manifest, the table into its README.md.
     """
     need_training_packages()
-    from versemi.export import write_text
+    from versemi.export import check_folder, write_text
     from versemi.learning.configuration import load_settings
     from versemi.learning.release import add_measurements
     from versemi.learning.release import measure as run
@@ -231,6 +231,8 @@ def measure(
 
     settings = load_settings(None if config == _SHIPPED else Path(config))
     loaded = ModelPack.load(pack)
+    if json_file is not None:
+        check_folder(json_file.parent)
     with progress_bar() as report:
         reports = run(loaded, settings, data, device=device.value, progress=report)
     add_measurements(loaded, reports, settings)
