@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from versemi.caselibrary import CaseLibrary
+from versemi.learning.finetuning import course
+from versemi.learning.finetuning.watch import Watch
 from versemi.learning.objective import prompt_loss
 from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
 from versemi.network import NetworkSettings, build_network, prompted
@@ -50,6 +52,19 @@ def tiny_networks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prompted, "UNetBackbone", TinyBackbone)
         yield
+
+
+def clock_in_steps(patch: pytest.MonkeyPatch, steps: int, minutes: float = 1.0) -> None:
+    """Let a step take so long that `minutes` hold `steps`, whatever the machine does besides."""
+    clock = {"now": 0.0}
+    patch.setattr(Watch, "used", property(lambda self: self._before + clock["now"]))
+    before = course.FineTuning.on_train_batch_end
+
+    def slow(self: course.FineTuning, *arguments: object) -> None:
+        clock["now"] += minutes * 60 / steps
+        before(self, *arguments)
+
+    patch.setattr(course.FineTuning, "on_train_batch_end", slow)
 
 
 def phantom(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
-from finetuning import fill, make_parent, tiny_networks
+from finetuning import clock_in_steps, fill, make_parent, tiny_networks
 
-from versemi.errors import Cancelled, InputError, OutputError, VersemiError
+from versemi.errors import Cancelled, InputError, OutputError, PackError, VersemiError
 from versemi.learning.finetuning import course, examination, run
+from versemi.learning.finetuning.delivery import next_version
 from versemi.learning.finetuning.gate import Agreed
+from versemi.learning.finetuning.measuring import Measured
 from versemi.learning.finetuning.run import finetune
 from versemi.learning.finetuning.watch import Control, Watch
 from versemi.modelpack import ModelPack
@@ -37,20 +40,7 @@ def pack(parent, tmp_path):
 
 @pytest.fixture
 def in_steps(monkeypatch):
-    """Let a step take as long as a test says, whatever the machine does besides."""
-
-    def let(steps: int, minutes: float = 1.0) -> None:
-        clock = {"now": 0.0}
-        monkeypatch.setattr(Watch, "used", property(lambda self: self._before + clock["now"]))
-        before = course.FineTuning.on_train_batch_end
-
-        def slow(self, *arguments):
-            clock["now"] += minutes * 60 / steps
-            before(self, *arguments)
-
-        monkeypatch.setattr(course.FineTuning, "on_train_batch_end", slow)
-
-    return let
+    return lambda steps: clock_in_steps(monkeypatch, steps)
 
 
 def learn(library, pack, out, **options):
@@ -226,6 +216,23 @@ def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(
 SHARED = {"Measuring what was learnt on case_0", "Measuring what was learnt on case_1"}
 
 
+def test_labels_only_uses_no_scan_without_its_label(pack, tmp_path, in_steps, monkeypatch):
+    fill(tmp_path / "library", 1, 1)
+    in_steps(4)
+    seen = []
+    losses = course.Objective.losses
+
+    def noted(self, networks, parent, sample, done):
+        seen.append((sample.unlabelled, sample.labelled.names))
+        return losses(self, networks, parent, sample, done)
+
+    monkeypatch.setattr(course.Objective, "losses", noted)
+    outcome = learn(tmp_path / "library", pack, tmp_path / "out", method="labels-only")
+    assert outcome.report["method"] == "labels-only"
+    assert len(seen) >= 4 and all(unlabelled is None for unlabelled, _ in seen)
+    assert {part for _, names in seen for part in names[0].split(" with ")} == {"case_0"}
+
+
 def test_the_pack_may_be_deleted_while_the_run_goes_on(pack, tmp_path, in_steps):
     fill(tmp_path / "library", 1)
     in_steps(4)
@@ -307,6 +314,44 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_once_there_is_r
         learn(tmp_path / "library", pack, tmp_path / "out")
     full["now"] = False
     assert learn(tmp_path / "library", pack, tmp_path / "out").state == "provisional"
+
+
+def test_what_the_store_cannot_take_is_told_before_anything_is_computed(pack, tmp_path, store):
+    fill(tmp_path / "library", 1)
+    store.folder.mkdir()
+    choice = {"kind": "versemi-model-store", "format": 99, "active": None}
+    (store.folder / "active.json").write_text(json.dumps(choice))
+    with pytest.raises(PackError, match="has format 99"):
+        learn(tmp_path / "library", pack, tmp_path / "out", store=store)
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_versions_are_counted_on_and_never_nested(pack, store):
+    assert next_version(pack, store) == "1.0+ft1"
+    again = replace(pack, manifest=replace(pack.manifest, version="1.0+ft1"))
+    assert next_version(again, None) == "1.0+ft2"
+    added = replace(pack, manifest=replace(pack.manifest, version="1.0+thymus"))
+    assert next_version(added, None) == "1.0+thymus+ft1"
+
+
+def test_a_time_that_measuring_the_parent_uses_up_is_refused_and_leaves_nothing(
+    pack, tmp_path, monkeypatch
+):
+    fill(tmp_path / "library", 3)
+    seconds = {"used": 0.0}
+    monkeypatch.setattr(Watch, "used", property(lambda self: seconds["used"]))
+    measured = []
+
+    def slow(*arguments):
+        seconds["used"] += 50.0
+        measured.append(arguments[1].id)
+        return Measured({}, None, 50.0)
+
+    monkeypatch.setattr(examination, "measure", slow)
+    with pytest.raises(InputError, match=r"1 minutes are too short: .* give --minutes \d+ or more"):
+        learn(tmp_path / "library", pack, tmp_path / "out")
+    assert len(measured) == 2
+    assert not (tmp_path / "out.work").exists()
 
 
 def test_a_method_or_a_time_that_is_none_is_refused(pack, tmp_path):

@@ -15,6 +15,7 @@ from versemi.learning.finetuning.material import Material
 from versemi.learning.finetuning.split import Split
 from versemi.modelpack import Manifest, ModelPack, write_pack
 from versemi.modelstore import ModelStore
+from versemi.modelstore.entry import check_name
 from versemi.tasks import FOREGROUND, get_task
 
 REPORT = "finetuning.json"
@@ -126,6 +127,10 @@ def next_version(parent: ModelPack, store: ModelStore | None) -> str:
     Args:
         parent: its own suffix, if it has one, is counted on from.
         store: whose versions are taken; None for no store.
+
+    Raises:
+        InputError: no store can keep a pack of this name and version, or it may not be read.
+        PackError: the store was made by a newer version.
     """
     stem = _SUFFIX.sub("", parent.version)
     taken = {parent.version}
@@ -134,7 +139,11 @@ def next_version(parent: ModelPack, store: ModelStore | None) -> str:
     number = 1
     while f"{stem}+ft{number}" in taken:
         number += 1
-    return f"{stem}+ft{number}"
+    version = f"{stem}+ft{number}"
+    if store is not None:
+        check_name(parent.name, "name")
+        check_name(version, "version")
+    return version
 
 
 def card(facts: Facts, version: str) -> str:

@@ -17,7 +17,7 @@ from versemi.learning.finetuning.measuring import (
     measure,
     other_prompts,
 )
-from versemi.learning.finetuning.plan import Plan
+from versemi.learning.finetuning.plan import Plan, too_short
 from versemi.learning.finetuning.split import Split, Stage
 from versemi.learning.finetuning.state import Work
 from versemi.learning.finetuning.watch import Watch
@@ -70,12 +70,18 @@ class Examination:
 
         Returns:
             Those that were measured.
+
+        Raises:
+            InputError: the time of the run is over; the message says what would do.
         """
         segmenter = Segmenter(self._parent, self._device)
         done: list[str] = []
         for id in ids:
             if done and limit is not None and self._watch.used > limit:
                 break
+            if self._watch.left < 0:
+                spent = self.costs([i for i in ids if f"parent {i}" in self._measured])
+                raise too_short(self._watch, len(ids) * max(spent.values(), default=0.0))
             done.append(id)
             key = f"parent {id}"
             if key in self._measured:

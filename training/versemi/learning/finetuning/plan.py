@@ -68,9 +68,19 @@ def make_plan(
             training = watch.left - reserve
             if training >= least * total:
                 return Plan(training, measuring, reserve, list(compared[:count]))
+    raise too_short(watch, measuring)
+
+
+def too_short(watch: Watch, measuring: float) -> InputError:
+    """What to say where measuring leaves too little to learn in.
+
+    Args:
+        watch: the run's clock.
+        measuring: seconds that measuring what was learnt is going to take.
+    """
     needed = (watch.used + measuring) / (1 - _LEAST - _BESIDE) / 60
-    raise InputError(
-        f"{total / 60:g} minutes are too short: measuring the parent took"
+    return InputError(
+        f"{watch.seconds / 60:g} minutes are too short: measuring the parent took"
         f" {watch.used / 60:.1f}, and measuring what was learnt takes about"
         f" {measuring / 60:.1f}; give --minutes {_rounded(needed)} or more."
     )

@@ -76,8 +76,8 @@ def finetune(
         control: pauses or ends it.
 
     Raises:
-        InputError: the library teaches nothing to this pack, `out` is taken, or the time is too
-            short.
+        InputError: the library teaches nothing to this pack, `out` is taken, the store cannot
+            take the pack, or the time is too short.
         PackError: the pack is damaged or gone.
         OutputError: something cannot be written; the same call goes on once there is room.
         Cancelled: `control` said so.
@@ -90,6 +90,7 @@ def finetune(
     watch = Watch(minutes * 60, tell, control)
     watch.say("Reading the library")
     material = material_of(library, pack, prompts)
+    next_version(pack, store)  # what the store cannot take is told before anything is computed
     work = Work.open(
         out,
         {
@@ -189,24 +190,27 @@ class _Run:
 
     def _planned(self) -> Plan:
         """Measure the parent, and with that what measuring costs; then divide the time."""
-        held = self.examination.held_out
-        self.examination.parent_on(held)
         data = self.work.data
         if "plan" not in data:
-            candidates = agreement_cases(self.material, self.split, self.parent, AGREEMENT_SCANS)
-            # One scan is compared whatever it costs; a large library must not eat the time.
-            compared = self.examination.parent_on(
-                [case.id for case in candidates], limit=self.watch.seconds / 4
-            )
-            costs = self.examination.costs([*held, *compared])
             try:
-                plan = make_plan(self.watch, costs, held, compared)
+                data["plan"] = self._plan().to_json()
             except InputError:
+                # With more minutes it is another run.
                 self.work.remove()
                 raise
-            data["plan"] = plan.to_json()
             self._keep()
         return Plan(**data["plan"])
+
+    def _plan(self) -> Plan:
+        held = self.examination.held_out
+        self.examination.parent_on(held)
+        candidates = agreement_cases(self.material, self.split, self.parent, AGREEMENT_SCANS)
+        # One scan is compared whatever it costs; a large library must not eat the time.
+        compared = self.examination.parent_on(
+            [case.id for case in candidates], limit=self.watch.seconds / 4
+        )
+        costs = self.examination.costs([*held, *compared])
+        return make_plan(self.watch, costs, held, compared)
 
     # Learning ---------------------------------------------------------------------------------
 
