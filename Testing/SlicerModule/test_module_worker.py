@@ -215,6 +215,29 @@ def test_an_error_of_the_engine_is_passed_on_in_its_own_words(
     assert stand_in.workers[0].isRunning()
 
 
+def test_the_engine_knows_the_volume_by_its_name_whatever_that_is(
+    logic: Any, add_volume: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from VerSemiSlicerLib.WorkerProcess import WorkerProcess
+
+    send, sent = WorkerProcess.send, []
+
+    def recording(worker: WorkerProcess, message: Any) -> None:
+        sent.append(message)
+        send(worker, message)
+
+    monkeypatch.setattr(WorkerProcess, "send", recording)
+    for name, called in (
+        ("CT Abdomen: größe 漢", "CT Abdomen_ größe 漢.nrrd"),
+        ("label_map_2", "label_map_2.nrrd"),
+        ("../..", "volume.nrrd"),
+        ("ä" * 300, "ä" * 40 + ".nrrd"),
+    ):
+        logic.segment(SegmentationRequest(add_volume(name=name), ["liver"]))
+        assert Path(sent[-1]["image"]).name == called
+        assert Path(sent[-1]["image"]).parent != Path(sent[-1]["output"])
+
+
 def test_a_program_that_cannot_be_started_is_a_sentence(catalog: Any, add_volume: Any) -> None:
     from VerSemiSlicerLib.SegmentationLogic import SegmentationLogic
     from VerSemiSlicerLib.WorkerLink import WorkerLink

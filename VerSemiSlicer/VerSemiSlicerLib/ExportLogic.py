@@ -108,8 +108,7 @@ class ExportLogic(WorkerClient):
             (segmentation,) = folder.iterdir()
             image = None
             if series is None:
-                image = folder / "volume.nrrd"
-                VolumeInput.writeVolume(volumeNode, image, grid.ijkToRas)
+                image = VolumeInput.writeVolume(volumeNode, folder, grid.ijkToRas)
             (name,) = SegmentFiles.fileNames(chosen, ExportFormat.DICOM)
             message = {
                 "command": "export",

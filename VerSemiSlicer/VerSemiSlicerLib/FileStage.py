@@ -1,6 +1,7 @@
-"""Files that appear in a folder all at once, when they are complete, or not at all."""
+"""Names of files, and files that appear in a folder all at once, complete, or not at all."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,3 +39,8 @@ def stagedIn(folder: Path) -> Iterator[Path]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def safeName(name: str, otherwise: str) -> str:
+    """The name without what file systems do not take; letters of all alphabets stay."""
+    return re.sub(r"[^\w\- .]+", "_", name).strip(" ._") or otherwise

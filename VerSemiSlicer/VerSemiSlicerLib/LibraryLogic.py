@@ -69,8 +69,7 @@ class LibraryLogic(WorkerClient):
         folder = self._newFolder()
         self._notes = reviewed.notes
         try:
-            image = folder / "volume.nrrd"
-            VolumeInput.writeVolume(request.volumeNode, image, grid.ijkToRas)
+            image = VolumeInput.writeVolume(request.volumeNode, folder, grid.ijkToRas)
             message: dict[str, Any] = {
                 "command": "keep",
                 "library": request.folder,

@@ -1,6 +1,5 @@
 """Segments as files, on the grid of their volume, through Slicer's own writers."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import vtk
 from . import Segments
 from .Errors import UserError
 from .ExportFormat import ExportFormat
+from .FileStage import safeName
 from .VolumeGrid import VolumeGrid, labelMapOf, layersOf, maskOf, writeLabelMap
 
 
@@ -76,11 +76,6 @@ def write(chosen: Chosen, format: ExportFormat, grid: VolumeGrid, folder: Path) 
     _writeSurfaces(node, {segmentId: names[segmentId] for segmentId in full}, format, folder)
     _writeTable(chosen, full, folder / f"{base}.labels.csv")
     return chosen.names(empty)
-
-
-def safeName(name: str, otherwise: str) -> str:
-    """The name without what file systems do not take; letters of all alphabets stay."""
-    return re.sub(r"[^\w\- .]+", "_", name).strip(" ._") or otherwise
 
 
 def _rightHanded(voxels: np.ndarray, grid: VolumeGrid) -> tuple[np.ndarray, VolumeGrid]:

@@ -54,8 +54,7 @@ class SegmentationLogic(WorkerClient):
         folder = self._newFolder()
         self._request = request
         try:
-            image = folder / "volume.nrrd"
-            VolumeInput.writeVolume(request.volumeNode, image)
+            image = VolumeInput.writeVolume(request.volumeNode, folder)
             self._geometry = VolumeInput.ijkToRas(request.volumeNode)
             message = {
                 "command": "segment",

@@ -7,6 +7,7 @@ import slicer
 import vtk
 
 from .Errors import UserError
+from .FileStage import safeName
 
 NO_ROOM = "check that the disk has room, or choose another temporary folder in Slicer's settings."
 
@@ -58,10 +59,11 @@ def ijkToRas(volumeNode: "slicer.vtkMRMLVolumeNode") -> np.ndarray:
 
 
 def writeVolume(
-    volumeNode: "slicer.vtkMRMLScalarVolumeNode", path: Path, matrix: np.ndarray | None = None
-) -> None:
+    volumeNode: "slicer.vtkMRMLScalarVolumeNode", folder: Path, matrix: np.ndarray | None = None
+) -> Path:
     """Writes the volume as NRRD in its own frame: its parent transform stays out of the file.
 
+    Returns the file, which is called as the volume is, for the engine's sentences name it.
     `matrix` takes the place of its IJK to RAS matrix. Uncompressed: the file lives for seconds,
     and compressing a large CT takes longer than segmenting it.
     """
@@ -71,13 +73,17 @@ def writeVolume(
         written = slicer.vtkMRMLScalarVolumeNode()
         written.SetAndObserveImageData(volumeNode.GetImageData())
         written.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    # Apart from what else is in the folder, whatever the volume is called.
+    path = folder / "volume" / f"{safeName((volumeNode.GetName() or '')[:40], 'volume')}.nrrd"
+    path.parent.mkdir(exist_ok=True)
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(0)
     if not storage.WriteData(written) or not path.is_file():
         raise UserError(
-            f"The volume '{volumeNode.GetName()}' could not be written to {path.parent}; {NO_ROOM}"
+            f"The volume '{volumeNode.GetName()}' could not be written to {folder}; {NO_ROOM}"
         )
+    return path
 
 
 def readVolume(path: Path, nodeClass: str) -> "slicer.vtkMRMLScalarVolumeNode":
