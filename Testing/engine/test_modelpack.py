@@ -95,6 +95,19 @@ def test_a_prompt_that_the_pack_does_not_know_is_named_with_those_it_knows(pack)
         few.settings("liver")
 
 
+def test_weights_of_another_network_are_refused_with_what_differs(pack):
+    from dataclasses import replace
+
+    loaded = ModelPack.load(pack)
+    network = {**loaded.manifest.network, "features": 16}
+    other = write_pack(
+        pack.parent / "other", loaded.build_network(), replace(loaded.manifest, network=network)
+    )
+    with pytest.raises(PackError, match="do not fit the network .*size mismatch") as caught:
+        other.build_network()
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_no_file_of_a_pack_is_a_pickle(pack):
     for path in pack.iterdir():
         assert not path.read_bytes().startswith((b"\x80", b"PK")), path

@@ -181,7 +181,8 @@ class ModelPack:
                 f" ({error.strerror or error}); copy the pack again, or choose another."
             ) from None
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
+            # torch says in its first line only that something is wrong.
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200]
             raise PackError(
                 f"The weights of {self.path} do not fit the network its manifest describes "
                 f"({reason}); copy the pack again or update VerSemi."
