@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from test_images import dicom_series, edited, noise, patched, refusal, saved
 
+from versemi.cases import is_one_scan
 from versemi.images import read_image, same_grid
 from versemi.inference.device import is_out_of_memory
 
@@ -130,6 +131,12 @@ def test_a_dicom_slice_of_no_bytes_is_not_passed_over_in_silence(tmp_path):
     dicom_series(tmp_path)
     (tmp_path / "last.dcm").touch()
     assert "last.dcm" in read_image(tmp_path).warnings[0]
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    path = tmp_path / ("a" * 300 + ".nii.gz")
+    assert "File name too long" in refusal(path)
+    assert is_one_scan([path])
 
 
 def test_want_of_memory_while_resampling_counts_as_such():

@@ -82,7 +82,7 @@ def check_output(folder: Path, given: Sequence[Path], images: Sequence[Path]) ->
 
 
 def _is_list(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" and not path.is_dir()
+    return path.suffix.lower() == ".txt" and not os.path.isdir(path)
 
 
 def _in_list(path: Path) -> list[Path]:
@@ -103,7 +103,8 @@ def _in_list(path: Path) -> list[Path]:
 
 def _in_path(path: Path) -> list[Path]:
     """The scans of a file or folder; a folder that holds none stands for itself."""
-    if not path.is_dir():
+    # Unlike Path's own, false for what cannot be a name; reading it then says why.
+    if not os.path.isdir(path):
         return [path]
     if images := _images_in(path):
         return images

@@ -131,11 +131,11 @@ def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
 def _read(path: Path, series: str | None, *, content: bool) -> ScanFile:
     # Readers print to the process's own streams what is said here in one sentence.
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    if not path.exists():
-        raise InputError(f"There is no file or folder {path}; check the path.")
     warnings: list[str] = []
     modality: str | None = None
     try:
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path}; check the path.")
         if path.is_dir():
             image, modality, warnings = read_series(path, series)
         else:
@@ -144,7 +144,7 @@ def _read(path: Path, series: str | None, *, content: bool) -> ScanFile:
         denied = error.filename or path
         raise InputError(f"{denied} may not be read; check its permissions.") from error
     except OSError as error:
-        raise InputError(f"{path} could not be read ({error.strerror}); try again.") from error
+        raise InputError(f"{path} could not be read ({error.strerror}); check the path.") from error
     name = path.name or str(path)
     image = _check_form(image, name)
     if content:
