@@ -192,12 +192,33 @@ def test_pictures_without_what_draws_them_are_refused_before_anything_is_compute
     assert "pip install 'versemi[train]'" in sentence and not engine
 
 
-def test_a_picture_that_cannot_be_written_is_one_sentence(run, engine, both, library):
-    pytest.importorskip("matplotlib")
-    below = library / "imagesTr" / "a.nii.gz" / "pictures"
-    asked = ("models", "compare", *both, "--data", library, *SPLEEN, "--pictures", below)
-    code, out, err = run(*asked)
-    assert (code, out) == (2, "") and "could not be written" in err.splitlines()[-1]
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
+    run, engine, both, library
+):
+    (library / "file").touch()
+    for option in ("--pictures", "--json"):
+        out = library / "file" / "below"
+        sentence = one_sentence(
+            run("models", "compare", *both, "--data", library, *SPLEEN, option, out)
+        )
+        assert "is a file" in sentence and "choose another folder" in sentence
+    assert engine == []
+
+
+def test_a_comparison_is_shown_though_its_report_cannot_be_written(
+    run, engine, both, library, monkeypatch
+):
+    from versemi import evaluation
+    from versemi.errors import OutputError
+
+    def full(report, path):
+        raise OutputError("The disk is full.")
+
+    monkeypatch.setattr(evaluation, "write_report", full)
+    arguments = ("--data", library, *SPLEEN, "--json", library / "change.json")
+    code, out, err = run("models", "compare", *both, *arguments)
+    assert code == 2 and "The disk is full." in err
+    assert any(line.startswith("spleen") and "+0.323" in line for line in out.splitlines())
 
 
 def test_a_picture_has_the_patients_right_on_its_left_and_the_head_at_the_top(tmp_path):

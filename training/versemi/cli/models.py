@@ -166,7 +166,12 @@ def compare(
 
     packs = (find_pack(before, opened), find_pack(after, opened))
     from versemi import comparison, evaluation
+    from versemi.export import check_folder
 
+    # Before hours of measuring, and not after.
+    for folder in (json_file.parent if json_file else None, pictures):
+        if folder is not None:
+            check_folder(folder)
     found = evaluation.find_cases(data, case_names(cases or []))
     with progress_bar() as report:
         result = comparison.compare(
@@ -180,9 +185,9 @@ def compare(
         )
     for warning in result["warnings"]:
         say(f"Warning: {warning}")
+    _print(result)
     if json_file is not None:
         evaluation.write_report(result, json_file)
-    _print(result)
     for path in result["pictures"]:
         output().print(path, soft_wrap=True, markup=False)
     if pictures is not None and not result["pictures"]:
