@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from versemi.caselibrary import CaseLibrary
 from versemi.learning.data import SampleDataset
 from versemi.learning.finetuning.course import interpolate
 from versemi.learning.finetuning.material import material_of
-from versemi.learning.finetuning.objective import Objective, distance, distillation
+from versemi.learning.finetuning.objective import Objective, distance
 from versemi.learning.finetuning.sources import sources_of
 from versemi.learning.methods import Networks
-from versemi.learning.objective import encode, supervised_losses
 from versemi.tasks import TASKS
 
 
@@ -58,15 +56,11 @@ def losses(pack, sample, student=None, **settings):
 
 def test_the_parent_itself_neither_forgets_nor_drifts(pack, tmp_path):
     fill(tmp_path / "library", 1, 1)
-    parent = pack.build_network()
     for sample in samples(pack, tmp_path / "library", tmp_path / "cache"):
-        assert losses(pack, sample)["anchor"] == 0
-        unmixed = replace(sample.unlabelled.strong, image=sample.unlabelled.weak)
-        crops = encode(parent, unmixed.image, unmixed.runs)
-        _, answers = supervised_losses(crops, unmixed)
-        kept = distillation(answers, crops, unmixed, ("liver",))
-        assert kept is not None and abs(kept.item()) < 1e-5
-        assert distillation(answers, crops, unmixed, ("liver", "right_kidney")) is None
+        found = losses(pack, sample)
+        assert found["anchor"] == 0
+        assert abs(found["distillation"].item()) < 1e-5
+        assert found["prompts"] > 0.1
 
 
 def test_an_answer_that_strays_from_the_parents_costs_and_one_that_is_learnt_does_not(
@@ -82,9 +76,8 @@ def test_an_answer_that_strays_from_the_parents_costs_and_one_that_is_learnt_doe
             student.rows[prompts.index(prompt), -1] += 3.0
         return {name: v.item() for name, v in losses(pack, sample, student).items()}
 
-    before = losses(pack, sample)["distillation"].item()
-    assert strayed("right_kidney")["distillation"] > before + 0.5
-    assert strayed("liver")["distillation"] == pytest.approx(before, abs=1e-5)
+    assert strayed("right_kidney")["distillation"] > 0.5
+    assert strayed("liver")["distillation"] == pytest.approx(0, abs=1e-5)
     assert strayed("liver")["anchor"] == pytest.approx(0.01 / 2 * 9.0, rel=1e-3)
 
 

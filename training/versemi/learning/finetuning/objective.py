@@ -28,7 +28,6 @@ from versemi.learning.methods import MethodSettings, Networks
 from versemi.learning.objective import (
     Answer,
     Encoded,
-    at_runs,
     encode,
     over_prompts,
     supervised_losses,
@@ -82,7 +81,8 @@ class Objective:
         found |= {f"mixed_{name}": value for name, value in known.items()}
         with torch.no_grad():
             teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
-            before = encode(parent, sample.unlabelled.weak, mixed.runs)
+            # The very same crops, or a network that has not changed at all would be pulled away.
+            before = encode(parent, mixed.image, mixed.runs)
         ramp = ramp_up(done, self.method.ramp)
         weights = {
             "consistency": self.method.consistency,
@@ -118,22 +118,19 @@ def distillation(
 
     Args:
         answers: the network's on the mixed crops, with what their labels know.
-        parent: its encoding of the unlabelled crops, unmixed.
-        batch: the mixed crops; part 0 is the unlabelled scan.
+        parent: its encoding of the same crops.
+        batch: the mixed crops.
         learnt: prompts that do not follow the parent.
 
     Returns:
         A scalar; None if there is no other prompt.
     """
     terms = []
-    for answer, guide, labels, asked in zip(
-        answers, parent, batch.labels, batch.prompts, strict=True
-    ):
+    for answer, guide, asked in zip(answers, parent, batch.prompts, strict=True):
         rows = [i for i, p in enumerate(asked) if p != FOREGROUND and p not in learnt]
         if not rows:
             continue
-        own = at_runs((labels.part == 0).flatten()[None], batch.runs)
-        open_ = (own & ~answer.known[rows]).float()
+        open_ = (~answer.known[rows]).float()
         logits = answer.logits[rows].float()
         with torch.no_grad():
             target = torch.sigmoid(guide.logits([asked[i] for i in rows]).float())
