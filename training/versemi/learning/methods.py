@@ -35,6 +35,8 @@ class MethodSettings:
         consistency: weight of the agreement between the prompts' maximum and *foreground*.
         pseudo_labels: weight of the teacher's answers.
         ramp: share of the run over which the unlabelled weights rise.
+        separation: weight of the cross-entropy over prompts where several share a crop.
+        separation_from: share of the run after which it sets in.
     """
 
     name: str = "versemi"
@@ -43,6 +45,12 @@ class MethodSettings:
     consistency: float = 0.5
     pseudo_labels: float = 1.0
     ramp: float = 0.3
+    separation: float = 0.0
+    separation_from: float = 0.0
+
+    def separation_at(self, done: float) -> float:
+        """Weight of the separation of prompts when a share of the run is done."""
+        return self.separation if done >= self.separation_from else 0.0
 
     def has(self, part: str) -> bool:
         """Whether the run has this part of VerSemi.
@@ -97,24 +105,30 @@ def build_method(settings: MethodSettings) -> Method:
         return lambda networks, sample, done: _cross_pseudo(networks, sample, done, settings)
     if settings.name == "versemi":
         return lambda networks, sample, done: _versemi(networks, sample, done, settings)
-    return lambda networks, sample, done: _labelled(networks.student, sample.labelled)
+    return lambda networks, sample, done: _labelled(
+        networks.student, sample.labelled, settings.separation_at(done)
+    )
 
 
-def _labelled(network: PromptedNetwork, batch: MicroBatch) -> dict[str, Tensor]:
+def _labelled(
+    network: PromptedNetwork, batch: MicroBatch, separation: float = 0.0
+) -> dict[str, Tensor]:
     """Labels only: *foreground* and prompts on the labelled crops, mixed or not."""
-    return supervised_losses(encode(network, batch.image, batch.runs), batch)[0]
+    crops = encode(network, batch.image, batch.runs)
+    return supervised_losses(crops, batch, separation=separation)[0]
 
 
 def _versemi(
     networks: Networks, sample: Sample, done: float, settings: MethodSettings
 ) -> dict[str, Tensor]:
     """VerSemi (arXiv 2311.11686) with a teacher; see :mod:`versemi.learning.consistency`."""
-    losses = _labelled(networks.student, sample.labelled)
+    separation = settings.separation_at(done)
+    losses = _labelled(networks.student, sample.labelled, separation)
     if sample.unlabelled is None:
         return losses
     mixed = sample.unlabelled.mixed
     crops = encode(networks.student, mixed.image, mixed.runs)
-    known, answers = supervised_losses(crops, mixed)
+    known, answers = supervised_losses(crops, mixed, separation=separation)
     losses |= {f"mixed_{name}": value for name, value in known.items()}
     with torch.no_grad():
         teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)

@@ -59,6 +59,27 @@ def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return entropy + torch.where(present, 1 - overlap / size, torch.zeros_like(size))
 
 
+def separation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Tell structures apart that stand side by side: cross-entropy over prompts.
+
+    Every prompt by itself hardly minds that it also answers in its neighbour: that is a few of the
+    crop's many voxels. Here the logits of all prompts compete, by a softmax over prompts, in the
+    voxels that are labelled as one of them; each structure counts the same.
+
+    Args:
+        logits: ``(K, N)`` of the asked prompts, *foreground* left out.
+        target: bool ``(K, N)``; a voxel belongs to one of them at the most.
+
+    Returns:
+        Scalar; the structures' means joined by :func:`over_prompts`, 0 where none is there.
+    """
+    labelled = target.any(dim=0)
+    truth = target[:, labelled].float()
+    voxels = truth.sum(dim=1)
+    share = torch.log_softmax(logits[:, labelled].float(), dim=0)
+    return over_prompts((-(share * truth).sum(dim=1) / voxels.clamp(min=1.0))[voxels > 0])
+
+
 def over_prompts(losses: Tensor) -> Tensor:
     """Join the losses of K prompts, ``(K,)``, into one: their sum over the square root of K.
 
@@ -113,20 +134,21 @@ class Answer:
 
 
 def supervised_losses(
-    crops: Sequence[Encoded], batch: MicroBatch
+    crops: Sequence[Encoded], batch: MicroBatch, *, separation: float = 0.0
 ) -> tuple[dict[str, Tensor], list[Answer]]:
     """Loss of one micro-batch where its labels hold.
 
     Args:
         crops: the micro-batch after the backbone.
         batch: its labels, prompts and voxels.
+        separation: weight of :func:`separation_loss`.
 
     Returns:
         ``prompts`` and, if the network has it, ``foreground``: scalars, :func:`prompt_loss`
-        averaged over crops and for ``prompts`` joined by :func:`over_prompts`. Then each crop's
-        answer under its prompts.
+        averaged over crops and for ``prompts`` joined by :func:`over_prompts`; with a weight,
+        ``separation``. Then each crop's answer under its prompts.
     """
-    prompts, foreground, answers = [], [], []
+    prompts, foreground, separate, answers = [], [], [], []
     for crop, labels, asked in zip(crops, batch.labels, batch.prompts, strict=True):
         logits = crop.logits(asked)
         target, known = targets_at_runs(labels, asked, batch.runs)
@@ -137,10 +159,15 @@ def supervised_losses(
         if first:
             foreground.append(losses[0])
         prompts.append(over_prompts(losses[1:] if first else losses))
+        if separation:
+            own = int(first)
+            separate.append(separation * separation_loss(logits[own:], (target & known)[own:]))
         answers.append(Answer(logits, target, known))
     found = {"prompts": torch.stack(prompts).mean()}
     if foreground:
         found["foreground"] = torch.stack(foreground).mean()
+    if separate:
+        found["separation"] = torch.stack(separate).mean()
     return found, answers
 
 
