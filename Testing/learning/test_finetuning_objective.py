@@ -86,7 +86,8 @@ def test_labels_only_looks_at_no_scan_without_its_label(pack, tmp_path):
     given = samples(pack, tmp_path / "library", tmp_path / "cache", unlabelled=False)
     for sample in given:
         assert sample.unlabelled is None
-        assert set(losses(pack, sample)) == {"prompts", "foreground", "anchor"}
+        names = {"prompts", "foreground", "separation", "anchor"}
+        assert set(losses(pack, sample)) == names
     assert {name for s in given for name in s.labelled.names[0].split(" with ")} == {"case_0"}
 
 

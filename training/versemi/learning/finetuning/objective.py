@@ -55,7 +55,7 @@ class Objective:
 
     prompts: tuple[str, ...]
     unlabelled: bool = True
-    method: MethodSettings = MethodSettings(synthetic=0.25)
+    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5)
     distillation: float = 1.0
     anchor: float = 0.01
 
@@ -72,12 +72,14 @@ class Objective:
         """
         labelled = sample.labelled
         crops = encode(networks.student, labelled.image, labelled.runs)
-        found, _ = supervised_losses(crops, labelled)
+        separation = self.method.separation_at(done)
+        found, _ = supervised_losses(crops, labelled, separation=separation)
         found["anchor"] = self.anchor / 2 * distance(networks.student, parent)
         if sample.unlabelled is None:
             return found
         mixed = sample.unlabelled.mixed
-        known, answers = supervised_losses(encode(networks.student, mixed.image, mixed.runs), mixed)
+        crops = encode(networks.student, mixed.image, mixed.runs)
+        known, answers = supervised_losses(crops, mixed, separation=separation)
         found |= {f"mixed_{name}": value for name, value in known.items()}
         with torch.no_grad():
             teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
