@@ -70,30 +70,29 @@ def simulate(
         stories = {name: tell(settings, name, data) for name in sorted(names)}
     if (out.is_dir() and any(out.iterdir())) or not report:
         check_folder_of(settings, out)
-    learner = Engine(settings, out / "prepared", device.value, say)
     for run in whole_plan(settings):
-        if run.name in results:
-            continue
-        known = finished(run, out)
-        if known is None:
-            if report or run.name not in wanted:
-                continue
-            begun = (r["base"] for r in results.values() if r["story"] == run.story)
-            known = execute(
-                run,
-                stories[run.story],
-                settings,
-                out,
-                learner,
-                base=next(filter(None, begun), None),
-                tell=say,
-            )
-        results[run.name] = known
-        if not report:
-            write_report(settings, list(results.values()), page)
-    if not results:
+        known = None if run.name in results else finished(run, out)
+        if known is not None:
+            results[run.name] = known
+    if results:
+        write_report(settings, list(results.values()), page)
+    elif report:
         raise InputError(f"There is no finished run in {out}; give the command without --report.")
-    write_report(settings, list(results.values()), page)
+    learner = Engine(settings, out / "prepared", device.value, say)
+    for run in () if report else whole_plan(settings):
+        if run.name in results or run.name not in wanted:
+            continue
+        begun = (r["base"] for r in results.values() if r["story"] == run.story)
+        results[run.name] = execute(
+            run,
+            stories[run.story],
+            settings,
+            out,
+            learner,
+            base=next(filter(None, begun), None),
+            tell=say,
+        )
+        write_report(settings, list(results.values()), page)
     table = result_table("Run", "Dice", "Gate")
     from versemi.learning.simulation.numbers import mean_dice
 

@@ -63,7 +63,8 @@ def draw_corrections(story: Telling, settings: Settings, results: Results, path:
     axis.set_xlabel("corrected cases")
     axis.set_ylabel(f"Dice, {get_task(story.prompt).name.lower()}")
     _finish(axis)
-    axis.legend(fontsize=8, loc="lower right")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, loc="lower right")
     _save(figure, path)
 
 
@@ -99,6 +100,8 @@ def draw_others(settings: Settings, results: Results, path: Path) -> None:
         axis.axvline(-settings.targets.lost, color=_LIMIT, linewidth=1.2, linestyle="--")
         axis.set_yticks(range(len(prompts)), [get_task(p).name for p in prompts], fontsize=8)
         axis.invert_yaxis()
+        axis.tick_params(axis="x", labelsize=8)
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(alpha=0.3)
         axis.set_title(story.name, fontsize=10)
         axis.set_xlabel("change of mean Dice", fontsize=9)

@@ -9,6 +9,7 @@ from pathlib import Path
 from versemi.errors import InputError
 from versemi.evaluation import RULE, mean_of_known
 from versemi.export import write_text
+from versemi.learning.finetuning.split import HOLD_OUT_FROM
 from versemi.learning.simulation import plots
 from versemi.learning.simulation.numbers import Result, Results, changes, judged, mean_dice
 from versemi.learning.simulation.plan import RANKED, Run, whole_plan
@@ -97,7 +98,9 @@ def _page(settings: Settings, results: Results, planned: int) -> str:
         "Three ways: **versemi** learns from the corrections and from the scans of the stream"
         " without their labels; **labels-only** from the corrections alone; **from-scratch** is a"
         " fresh network, trained for as many minutes on the corrections alone, without a pack to"
-        " start from and without measuring in between.",
+        f" start from and without measuring in between. From {HOLD_OUT_FROM} corrections on,"
+        " fine-tuning holds some of them out for its gate and does not learn from these; the fresh"
+        " network learns from all.",
         "",
         f"{done} of {planned} runs have been done"
         + (f"; on {'; '.join(_machines(results))}." if done else "."),
@@ -129,8 +132,9 @@ def _story(story: Telling, settings: Settings, results: Results) -> list[str]:
     if story.new:
         about = (
             f"A new prompt: the base pack learnt from {base} cases of `{story.source}` without"
-            f" the labels of {name}, whose voxels were unknown to it, no background, and taught"
-            f" *foreground* nothing; then it is given the prompt. {stream} other cases arrive."
+            f" the labels of {name}, whose voxels it was told nothing about: neither that they are"
+            f" background nor *foreground*. Then it is given the prompt, and {stream} other cases"
+            " arrive."
             " The base line is the new prompt before any correction."
         )
     else:

@@ -151,7 +151,7 @@ def forgotten(labels: MixedLabels, hidden: Collection[int]) -> MixedLabels:
 
 
 class _Timed(PromptedTraining):
-    """Training whose rate follows its time where that ends it."""
+    """Training whose rate and weights follow its time where that ends it."""
 
     def __init__(
         self,
@@ -172,6 +172,15 @@ class _Timed(PromptedTraining):
         )
         self._clock = clock
         self._seconds = seconds
+        if seconds is not None:
+            method = self._method
+            self._method = lambda networks, sample, done: method(networks, sample, self._done)
+
+    @property
+    def _done(self) -> float:
+        """Share of the time that is used, 0..1; only where there is an end to it."""
+        assert self._seconds is not None
+        return min(1.0, self._clock.seconds / self._seconds)
 
     @property
     def over(self) -> bool:
@@ -182,8 +191,7 @@ class _Timed(PromptedTraining):
         """Warm-up over steps, then a cosine to zero over the time."""
         if self._seconds is None:
             return super().rate_share(step)
-        done = min(1.0, self._clock.seconds / self._seconds)
-        return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
+        return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * self._done))
 
 
 class _End(Callback):
