@@ -119,6 +119,10 @@ def test_settings_that_make_no_sense_are_told_in_a_sentence(small):
     small["stories"]["shift"]["shift"]["noise"] = [0.3, 0.1]
     with pytest.raises(InputError, match=r"simulation.yaml cannot be used: .*noise.*0.3"):
         load_settings()
+    small["stories"]["shift"]["shift"]["noise"] = [0.1, 0.1]
+    small["corrections"] = [1, 4]
+    with pytest.raises(InputError, match="look at 2 corrections, after which nothing is learnt"):
+        load_settings()
     del small["minutes"]
     with pytest.raises(InputError, match="cannot be used: KeyError"):
         load_settings()

@@ -59,7 +59,7 @@ def simulate(
     page = docs or out
     results: dict[str, dict[str, Any]] = {r["run"]: r for r in published(settings, page)}
 
-    from versemi.learning.simulation.execution import check_folder_of, execute, finished
+    from versemi.learning.simulation.execution import SETTINGS, check_folder_of, execute, finished
     from versemi.learning.simulation.learners import Engine
     from versemi.learning.simulation.stories import tell
 
@@ -68,7 +68,7 @@ def simulate(
         # Told before the first run, not hours later.
         names = {run.story for run in whole_plan(settings) if run.name in wanted}
         stories = {name: tell(settings, name, data) for name in sorted(names)}
-    if (out.is_dir() and any(out.iterdir())) or not report:
+    if not report or (out / SETTINGS).is_file():
         check_folder_of(settings, out)
     for run in whole_plan(settings):
         known = None if run.name in results else finished(run, out)

@@ -21,7 +21,8 @@ from versemi.modelpack import ModelPack
 from versemi.tasks import get_task
 
 RESULT = "result.json"
-_SETTINGS = "settings.json"
+#: What the runs of a folder were begun with.
+SETTINGS = "settings.json"
 #: What is kept of each held-out case.
 _OF_CASE = ("case", "dice", "hd95_mm", "assd_mm", "outcome")
 
@@ -35,7 +36,7 @@ def check_folder_of(settings: Settings, out: Path) -> None:
         InputError: it was begun with other settings.
         OutputError: it cannot be written.
     """
-    path = out / _SETTINGS
+    path = out / SETTINGS
     if path.is_file():
         try:
             same = json.loads(path.read_text(encoding="utf-8")) == settings.described

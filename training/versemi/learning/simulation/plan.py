@@ -90,7 +90,7 @@ def whole_plan(settings: Settings) -> list[Run]:
         return Run(choice.story, "versemi", count, order, usual[choice.story])
 
     plan = [Run(name, BASE, like=like) for name, like in usual.items()]
-    plan += at(first) if first in settings.corrections else []
+    plan += at(first)
     plan += [ordered(RANKED, count) for count in choice.ranked]
     plan += [run for count in others for run in at(count)]
     plan += [

@@ -125,6 +125,13 @@ def load_settings() -> Settings:
             raise InputError(
                 f"The settings {NAME} name the way '{way}'; there are {', '.join(WAYS)}."
             )
+    compared = [c for story in settings.stories.values() for c in story.like_corrections]
+    for count in (settings.targets.corrections, *compared):
+        if count not in settings.corrections:
+            raise InputError(
+                f"The settings {NAME} look at {count} corrections, after which nothing is learnt;"
+                f" the corrections are {', '.join(map(str, settings.corrections))}."
+            )
     if settings.choice.story not in settings.stories:
         raise InputError(
             f"The settings {NAME} compare orders in the story '{settings.choice.story}'; there are"
