@@ -299,13 +299,13 @@ class _Pictures:
         user: Walk,
     ) -> None:
         scan = answer.scan
-        changed = (strokes[-1].after != strokes[0].before).astype(np.uint8)
+        stroke = strokes[-1]
         tiles: list[Tile | Picture] = [
             Tile("1 Segment", scan, SAGITTAL, scan.best(answer.labels, SAGITTAL), answer.labels,
                  user.colors),
             _doubt_tile("2 Find the doubt", answer, doubts, SAGITTAL, user),
-            Tile("3 Correct, keep", scan, SAGITTAL, scan.best(changed, SAGITTAL),
-                 strokes[-1].after, user.colors, strokes[0].before),
+            Tile("3 Correct, keep", scan, SAGITTAL, stroke.ras[0], stroke.after, user.colors,
+                 stroke.before, middle=stroke.ras, near=_NEAR_MM),
             _learnt_tile("4 Learn, activate", earlier, later, SAGITTAL, user),
             Picture("5 Export", surface_picture(user)),
         ]  # fmt: skip
