@@ -195,6 +195,9 @@ def _bar() -> Iterator[Callable[[News], None]]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what Lightning says of itself from the progress."""
+    # First, for its import sets a level of its own.
+    import versemi.learning.trainer  # noqa: F401
+
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -245,7 +245,7 @@ def _state(entry: Entry) -> str:
 
 
 def _because(entry: Entry) -> str:
-    return f" ({entry.reason})" if entry.reason else ""
+    return f" ({entry.reason.rstrip('.')})" if entry.reason else ""
 
 
 def _mention_environment() -> None:

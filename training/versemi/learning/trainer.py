@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
 from versemi.learning.data import Sample, SampleDataset
 from versemi.learning.methods import MethodSettings, Networks, build_method
 from versemi.network import PromptedNetwork
+
+# What Lightning has to say in passing is mostly advertisement.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 LAST = "last.ckpt"
 _WARMUP = 100
