@@ -32,7 +32,7 @@ from versemi.learning.objective import encode, supervised_losses
 from versemi.learning.protocol import Protocol, runs_of
 from versemi.learning.sources import build_sources
 from versemi.network import PromptedNetwork
-from versemi.network.backbones import UNetBackbone, VNetBackbone
+from versemi.network.backbones import ResidualUNetBackbone, VNetBackbone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TASK = "left_atrium"
@@ -56,8 +56,10 @@ class Plain(nn.Module):
 
 
 CANDIDATES: dict[str, Callable[[], nn.Module]] = {
-    "U-Net with a thin full-resolution path (ships)": lambda: UNetBackbone(FEATURES),
-    "MONAI UNet, two residual units": lambda: Plain(
+    "residual U-Net of MONAI's blocks, 32-192 channels (ships)": lambda: ResidualUNetBackbone(
+        FEATURES
+    ),
+    "MONAI UNet, two residual units, 16-256 channels": lambda: Plain(
         UNet(3, 1, FEATURES, CHANNELS, (2, 2, 2, 2), num_res_units=2)
     ),
     "MONAI DynUNet": lambda: Plain(

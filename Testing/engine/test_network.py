@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from versemi.errors import PackError
-from versemi.network import NetworkSettings, UNetBackbone, VNetBackbone, build_network
+from versemi.network import NetworkSettings, ResidualUNetBackbone, VNetBackbone, build_network
 
 PROMPTS = ("spleen", "liver", "foreground")
 
 
-@pytest.mark.parametrize("backbone", ["unet", "vnet"])
+@pytest.mark.parametrize("backbone", ["residual-unet", "vnet"])
 def test_one_pass_gives_a_logit_for_every_prompt_and_voxel(backbone):
     network = build_network(NetworkSettings(PROMPTS, backbone, features=8)).eval()
     image = torch.randn(2, 1, 16, 32, 48)
@@ -25,7 +25,7 @@ def test_heads_as_batched_products_equal_three_convolutions_per_prompt():
     torch.manual_seed(1)
     network = build_network(NetworkSettings(PROMPTS, features=8))
     features = torch.randn(2, 8, 50)
-    parameters = network.head_parameters(torch.randn(2, 256), torch.tensor([0, 1, 2]))
+    parameters = network.head_parameters(torch.randn(2, 192), torch.tensor([0, 1, 2]))
     logits = network.apply_heads(features, parameters)
     for b in range(2):
         for k in range(3):
@@ -48,7 +48,7 @@ def test_a_prompt_answers_the_same_whichever_others_are_asked_with_it():
 def test_generated_layers_start_with_the_variance_of_ordinary_ones():
     torch.manual_seed(3)
     network = build_network(NetworkSettings(tuple(f"p{i}" for i in range(64)), features=16))
-    parameters = network.head_parameters(torch.randn(8, 256), torch.arange(64)).detach()
+    parameters = network.head_parameters(torch.randn(8, 192), torch.arange(64)).detach()
     first, last_bias = parameters[..., : 16 * 8], parameters[..., -1]
     assert float(first.var()) == pytest.approx(2 / 16, rel=0.1)
     assert float(last_bias.mean()) == pytest.approx(-1.5, abs=0.05)
@@ -66,12 +66,13 @@ def test_the_shipped_backbone_fits_twelve_megabytes_in_half_precision():
     assert sum(p.numel() for p in network.parameters()) * 2 < 12e6
 
 
-def test_the_backbone_learns_at_its_full_resolution_path():
-    backbone = UNetBackbone(8)
-    features, pooled = backbone(torch.randn(1, 1, 16, 32, 32))
+def test_every_level_of_the_backbone_learns_from_what_the_heads_read():
+    backbone = ResidualUNetBackbone(8)
+    features, pooled = backbone(torch.randn(1, 1, 32, 32, 48))
+    assert features.shape == (1, 8, 32, 32, 48) and pooled.shape == (1, 192)
     features.square().mean().backward()
-    assert pooled.shape == (1, 256)
-    assert float(backbone.stem.conv.weight.grad.abs().sum()) > 0
+    for block in (*backbone.down, *backbone.up):
+        assert all(float(p.grad.abs().sum()) > 0 for p in block.parameters() if p.ndim > 2)
 
 
 def test_an_unknown_backbone_is_refused():

@@ -51,7 +51,7 @@ def small_config(tmp_path_factory) -> Path:
         "average": 0.5,
         "samples": 2,
         "method": {"name": "versemi", "synthetic": 0.5, "ramp": 0.5},
-        "network": {"backbone": "unet", "features": 8},
+        "network": {"backbone": "residual-unet", "features": 8},
         "sources": [
             {
                 "name": "ct",
@@ -95,7 +95,7 @@ SCALE = {
     "rate": 0.001,
     "average": 0.9,
     "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
-    "network": {"backbone": "unet", "features": 8},
+    "network": {"backbone": "residual-unet", "features": 8},
     "tasks": {
         "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
         "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},

@@ -121,7 +121,7 @@ def make_parent(
     torch.manual_seed(0)
     tasks = [TASKS["liver"], TASKS["right_kidney"], TASKS["left_atrium"], *own]
     settings = NetworkSettings(
-        prompts=(*(task.id for task in tasks), FOREGROUND), backbone="unet", features=8
+        prompts=(*(task.id for task in tasks), FOREGROUND), backbone="residual-unet", features=8
     )
     network = build_network(settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

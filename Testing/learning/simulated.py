@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {
         "rate": 0.001,
         "average": 0.5,
         "method": {"without": ["consistency", "pseudo-labels"], "synthetic": 0.5},
-        "network": {"backbone": "unet", "features": 8},
+        "network": {"backbone": "residual-unet", "features": 8},
         "sources": [
             {
                 "name": "ct",

@@ -1,13 +1,12 @@
 """The task-prompted network: a shared backbone, a controller, and one small head per prompt."""
 
-from versemi.network.backbones import ResidualUNetBackbone, UNetBackbone, VNetBackbone
+from versemi.network.backbones import ResidualUNetBackbone, VNetBackbone
 from versemi.network.prompted import NetworkSettings, PromptedNetwork, build_network
 
 __all__ = [
     "NetworkSettings",
     "PromptedNetwork",
     "ResidualUNetBackbone",
-    "UNetBackbone",
     "VNetBackbone",
     "build_network",
 ]
