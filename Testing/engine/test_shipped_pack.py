@@ -142,7 +142,9 @@ def test_a_copy_stored_another_way_gets_the_same_answer_in_world_space(
     scan, prompts, expected = originals[modality]
     found = segmenter.segment(copy(scan), prompts, modality=modality).label_map
     for prompt in prompts:
-        dice = dice_in_world_space(expected, found, TASKS[prompt].label)
+        # At the copy's own voxels: seen from the original's thinner slices, the steps of the copy's
+        # thicker ones would count as disagreement, for 3 points of the spleen alone.
+        dice = dice_in_world_space(found, expected, TASKS[prompt].label)
         assert dice >= AGREE.get(prompt, 0.9), f"{prompt}: {dice:.3f}"
     if modality == "CT":
         # LPS: the patient's left is where x grows.

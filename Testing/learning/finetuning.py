@@ -50,7 +50,7 @@ class TinyBackbone(nn.Module):
 def tiny_networks() -> Iterator[None]:
     """Packs of the U-Net have a tiny one meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prompted, "UNetBackbone", TinyBackbone)
+        patch.setattr(prompted, "ResidualUNetBackbone", TinyBackbone)
         yield
 
 
