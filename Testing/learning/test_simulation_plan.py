@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from versemi.learning.simulation.plan import Run, chosen, whole_plan
 from versemi.learning.simulation.settings import load_settings
 from versemi.learning.simulation.stories import tell
 
-REAL = Path("/work/shared/data")
+REPOSITORY = Path(__file__).resolve().parents[2]
+REAL = Path(os.environ.get("VERSEMI_DATA") or REPOSITORY.parent / "shared" / "data")
 
 
 @pytest.fixture
