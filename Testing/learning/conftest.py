@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
+
+from versemi import tasks as registry
 
 
 def write_case(folder: Path, name: str, rng: np.random.Generator, ct: bool) -> None:
@@ -28,6 +31,15 @@ def write_case(folder: Path, name: str, rng: np.random.Generator, ct: bool) -> N
         out = sitk.GetImageFromArray(array)
         out.SetSpacing([2.0, 2.0, 3.0] if ct else [1.25, 1.25, 1.25])
         sitk.WriteImage(out, str(folder / part / f"{name}.nii.gz"))
+
+
+@pytest.fixture
+def registry_as_it_was() -> Iterator[None]:
+    """Prompts of one's own that a test adds are gone after it."""
+    before = dict(registry.TASKS)
+    yield
+    registry.TASKS.clear()
+    registry.TASKS.update(before)
 
 
 @pytest.fixture(scope="session")

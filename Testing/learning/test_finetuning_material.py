@@ -10,22 +10,14 @@ import pytest
 import SimpleITK as sitk
 
 from packs import THYMUS, make_pack
-from versemi import tasks as registry
 from versemi.caselibrary import CaseLibrary
 from versemi.errors import InputError
 from versemi.learning.finetuning.material import material_of, new_prompts
 from versemi.learning.finetuning.measuring import agreement_cases, other_prompts
 from versemi.learning.finetuning.split import split
 from versemi.modelpack import ModelPack
-from versemi.tasks import TASKS
 
-
-@pytest.fixture(autouse=True)
-def registry_as_it_was():
-    before = dict(TASKS)
-    yield
-    registry.TASKS.clear()
-    registry.TASKS.update(before)
+pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
 
 @pytest.fixture

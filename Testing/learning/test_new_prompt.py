@@ -14,13 +14,7 @@ from versemi.learning.newprompt import NOTHING, add_prompt, free_label
 from versemi.modelpack import ModelPack
 from versemi.tasks import TASKS, adopt
 
-
-@pytest.fixture(autouse=True)
-def registry_as_it_was():
-    before = dict(TASKS)
-    yield
-    registry.TASKS.clear()
-    registry.TASKS.update(before)
+pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ that is kept for measuring is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,7 +40,6 @@ def choose_offsets(
     sources: Sequence[Source],
     *,
     device: str = "auto",
-    tell: Callable[[str], None] = lambda name: None,
 ) -> dict[str, float]:
     """Find what is to be added to each prompt's logit.
 
@@ -48,7 +47,6 @@ def choose_offsets(
         network: trained; it is not changed.
         sources: of the run; only those at the group's own spacing are looked at.
         device: as for :class:`versemi.inference.Segmenter`.
-        tell: told the name of each scan.
 
     Returns:
         Logits by prompt, of those that some labelled scan shows.
@@ -66,16 +64,16 @@ def choose_offsets(
         for prompt in prompts:
             scans[prompt] = scans.get(prompt, 0) + len(source.cases)
         for case in source.cases[:MOST_SCANS]:
-            tell(case.name)
             labels = np.asarray(case.labels)
             volume = FeatureVolume(
                 np.asarray(case.image, dtype=np.float32), network, compute, group.window
             )
             whole = tuple(slice(0, n) for n in labels.shape)
             volume.compute([whole], lambda done, total: None, lambda: False)  # type: ignore[list-item]
-            for prompt in prompts:
-                index = network.prompts.index(prompt)
-                found = volume.probability(whole, [index])[0]  # type: ignore[arg-type]
+            # All heads in one reading of the stitched features.
+            index = [network.prompts.index(prompt) for prompt in prompts]
+            answers = volume.probability(whole, index)  # type: ignore[arg-type]
+            for prompt, found in zip(prompts, answers, strict=True):
                 truth = labels > 0 if prompt == FOREGROUND else labels == TASKS[prompt].label
                 if truth.any():
                     overlaps.setdefault(prompt, []).append(overlap_by_shift(found, truth))
