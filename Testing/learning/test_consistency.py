@@ -28,7 +28,8 @@ class Says:
 def batch(part=None):
     values = torch.zeros(SHAPE, dtype=torch.uint8)
     part = torch.zeros(SHAPE, dtype=torch.uint8) if part is None else part
-    labels = MixedLabels(values, part, (frozenset(), frozenset({"spleen"})))
+    covered = (frozenset(), frozenset({"spleen"}))
+    labels = MixedLabels(values, part, covered, (frozenset(), frozenset()))
     image = torch.zeros(1, 1, *SHAPE)
     return MicroBatch(image, [labels], ["a"], [ASKED], torch.arange(VOXELS // RUN))
 

@@ -100,13 +100,13 @@ def test_dice_of_a_perfect_and_of_an_inverted_answer_are_zero_and_one():
     sure = torch.where(target, 30.0, -30.0)
     assert float(prompt_loss(sure, target, known)) < 1e-3
     entropy_of_wrong = 30.0 + 0.1 * 30.0  # over all voxels, and a tenth over its own
-    assert abs(float(prompt_loss(-sure, target, known)) - entropy_of_wrong - 1) < 0.01
+    assert abs(float(prompt_loss(-sure, target, known, 0.1)) - entropy_of_wrong - 1) < 0.01
 
 
 def test_a_prompt_that_answers_nothing_still_feels_its_own_few_voxels():
     target = torch.zeros(1, 200_000, dtype=torch.bool)
     target[0, :300] = True
     logits = torch.full((1, 200_000), -9.0, requires_grad=True)
-    prompt_loss(logits, target, torch.ones_like(target)).sum().backward()
+    prompt_loss(logits, target, torch.ones_like(target), 0.1).sum().backward()
     plain = 300 / 200_000  # what the mean over all voxels alone would give them together
     assert float(-logits.grad[0, :300].sum()) > 50 * plain

@@ -35,7 +35,9 @@ def test_background_and_absent_structures_ask_for_nothing():
     assert torch.equal(logits.grad[:, 4], torch.zeros(3))
 
 
-def test_it_sets_in_when_its_share_of_the_run_is_done():
-    settings = MethodSettings(separation=0.5, separation_from=0.25)
-    assert [settings.separation_at(done) for done in (0.0, 0.2, 0.25, 1.0)] == [0.0, 0.0, 0.5, 0.5]
-    assert MethodSettings().separation_at(1.0) == 0.0
+def test_it_stays_while_the_weight_of_own_voxels_falls_to_nothing():
+    settings = MethodSettings(separation=0.5, own_voxels=0.1, own_until=0.5)
+    weights = [settings.supervision(done) for done in (0.0, 0.25, 0.5, 1.0)]
+    assert [w["separation"] for w in weights] == [0.5] * 4
+    assert [w["own"] for w in weights] == [0.1, 0.05, 0.0, 0.0]
+    assert MethodSettings(own_until=0.0).supervision(0.0)["own"] == 0.0

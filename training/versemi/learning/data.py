@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, GaussianSmooth
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -43,6 +43,7 @@ class Source:
         modality: ``"CT"`` or ``"MR"``.
         group: prompt group of the scans.
         prompts: identifiers that every label of the source covers; all others are unknown there.
+        excluded: identifiers of structures that cannot be on its scans.
         cases: prepared scans with labels.
         unlabelled: prepared scans to learn from without labels. One that has labels here is
             unlabelled for the prompts that they do not cover.
@@ -52,6 +53,7 @@ class Source:
         weight: how often the source is drawn, relative to the others.
         overhang: how far a crop may hang over the scan's border, as a share of the crop.
         centred: share of labelled crops that are centred near a voxel of a random covered prompt.
+        negatives: share of labelled crops that are also asked one excluded prompt.
         geometry: augmentation of this source.
     """
 
@@ -65,6 +67,8 @@ class Source:
     crop: tuple[int, int, int]
     batch: int = 1
     weight: float = 1.0
+    excluded: tuple[str, ...] = ()
+    negatives: float = 0.0
     centred: float = 0.7
     overhang: float = 0.125
     geometry: GeometryRange = field(default_factory=GeometryRange)
@@ -146,6 +150,7 @@ class SampleDataset(Dataset[Sample]):
         synthetic: share of labelled micro-batches that are CutMixed with labelled crops of the
             step's next source, which makes them the synthetic task.
         unlabelled: whether samples bring unlabelled crops.
+        blank: share of labelled micro-batches whose images become noise, in which no structure is.
     """
 
     def __init__(
@@ -158,6 +163,7 @@ class SampleDataset(Dataset[Sample]):
         seed: int,
         synthetic: float,
         unlabelled: bool,
+        blank: float = 0.0,
     ) -> None:
         self.sources = list(sources)
         self.steps = steps
@@ -165,6 +171,8 @@ class SampleDataset(Dataset[Sample]):
         self.seed = seed
         self.synthetic = synthetic
         self.unlabelled = unlabelled
+        self.blank = blank
+        self._prompts = [p for p in prompts if p != FOREGROUND]
         self._foreground = [FOREGROUND] if FOREGROUND in prompts else []
         self._of_group = {
             source.group: [p for p in prompts if TASKS[p].group == source.group]
@@ -188,7 +196,12 @@ class SampleDataset(Dataset[Sample]):
             unlabelled = self._unlabelled(rng, source, labelled, partner)
         if rng.random() < self.synthetic:
             labelled = _mixed(rng, labelled, self._labelled(rng, partner))
-        labelled.prompts = [self._asked(rng, source, labels) for labels in labelled.labels]
+        if self.blank and rng.random() < self.blank:
+            labelled = _blank(rng, labelled, self._prompts)
+            few = [str(p) for p in rng.permutation(self._prompts)[:_PRESENT]]
+            labelled.prompts = [[*self._foreground, *few]] * source.batch
+        else:
+            labelled.prompts = [self._asked(rng, source, labels) for labels in labelled.labels]
         labelled.runs = _runs(rng, labelled.image.shape, _HEAD_VOXELS)
         return Sample(number, source.name, labelled, unlabelled)
 
@@ -212,7 +225,7 @@ class SampleDataset(Dataset[Sample]):
             names.append(case.name)
         return MicroBatch(
             torch.stack([image for image, _ in crops])[:, None],
-            [MixedLabels.plain(labels, source.prompts) for _, labels in crops],
+            [MixedLabels.plain(labels, source.prompts, source.excluded) for _, labels in crops],
             names,
         )
 
@@ -245,7 +258,7 @@ class SampleDataset(Dataset[Sample]):
 
         Were prompts drawn at random, most would be absent from the crop, and the rare ones would
         learn to answer nothing. One absent prompt, and now and then one that only its neighbours'
-        labels speak about, keep false positives down.
+        labels speak about, keep false positives down, and so does one that cannot be there.
         """
         present = sorted(labels.present())
         absent = sorted(labels.prompts - set(present))
@@ -255,6 +268,11 @@ class SampleDataset(Dataset[Sample]):
             asked.append(str(rng.choice(absent)))
         if others and rng.random() < 0.3:
             asked.append(str(rng.choice(others)))
+        elsewhere = sorted(
+            frozenset(self._prompts).intersection(*labels.excluded) - set(present) - set(asked)
+        )
+        if elsewhere and source.negatives and rng.random() < source.negatives:
+            asked.append(str(rng.choice(elsewhere)))
         return [*self._foreground, *asked]
 
 
@@ -325,6 +343,21 @@ def _mixed(rng: np.random.Generator, base: MicroBatch, other: MicroBatch) -> Mic
         labels.append(truth.with_box(here, other.labels[partner], there))
         names.append(f"{name} with {other.names[partner]}")
     return MicroBatch(torch.stack(images)[:, None], labels, names)
+
+
+def _blank(rng: np.random.Generator, batch: MicroBatch, prompts: Sequence[str]) -> MicroBatch:
+    """Noise in place of every crop: of some mean, strength and smoothness."""
+    images, labels = [], []
+    for image in batch.image[:, 0]:
+        noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+        if rng.random() < 0.5:
+            noise = torch.as_tensor(GaussianSmooth(rng.uniform(0.3, 1.5))(noise[None]))[0]
+            noise = noise / noise.std()
+        level, strength = float(rng.uniform(-1.0, 1.0)), float(10 ** rng.uniform(-2.0, 0.0))
+        images.append((level + strength * noise).clamp(-1.0, 1.0).as_subclass(Tensor))
+        nothing = torch.zeros(image.shape, dtype=torch.uint8)
+        labels.append(MixedLabels.plain(nothing, prompts))
+    return MicroBatch(torch.stack(images)[:, None], labels, ["noise"] * len(images))
 
 
 def _runs(rng: np.random.Generator, shape: torch.Size, voxels: int) -> Tensor:

@@ -5,7 +5,7 @@ All of them share network, data and augmentation, and deliver the moving average
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,25 +32,30 @@ class MethodSettings:
         name: one of `METHODS`.
         without: parts of VerSemi to leave out, of `PARTS`.
         synthetic: share of labelled micro-batches that become the synthetic task.
+        blank: share of labelled micro-batches that show nothing but noise.
         consistency: weight of the agreement between the prompts' maximum and *foreground*.
         pseudo_labels: weight of the teacher's answers.
         ramp: share of the run over which the unlabelled weights rise.
         separation: weight of the cross-entropy over prompts where several share a crop.
-        separation_from: share of the run after which it sets in.
+        own_voxels: weight of a structure's own voxels at the start; it falls to zero.
+        own_until: share of the run after which it is zero.
     """
 
     name: str = "versemi"
     without: tuple[str, ...] = ()
     synthetic: float = 0.25
+    blank: float = 0.0
     consistency: float = 0.5
     pseudo_labels: float = 1.0
     ramp: float = 0.3
     separation: float = 0.0
-    separation_from: float = 0.0
+    own_voxels: float = 0.1
+    own_until: float = 0.5
 
-    def separation_at(self, done: float) -> float:
-        """Weight of the separation of prompts when a share of the run is done."""
-        return self.separation if done >= self.separation_from else 0.0
+    def supervision(self, done: float) -> dict[str, float]:
+        """Weights of :func:`supervised_losses` when a share of the run is done."""
+        left = max(0.0, 1 - done / self.own_until) if self.own_until else 0.0
+        return {"separation": self.separation, "own": self.own_voxels * left}
 
     def has(self, part: str) -> bool:
         """Whether the run has this part of VerSemi.
@@ -106,29 +111,29 @@ def build_method(settings: MethodSettings) -> Method:
     if settings.name == "versemi":
         return lambda networks, sample, done: _versemi(networks, sample, done, settings)
     return lambda networks, sample, done: _labelled(
-        networks.student, sample.labelled, settings.separation_at(done)
+        networks.student, sample.labelled, settings.supervision(done)
     )
 
 
 def _labelled(
-    network: PromptedNetwork, batch: MicroBatch, separation: float = 0.0
+    network: PromptedNetwork, batch: MicroBatch, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
     """Labels only: *foreground* and prompts on the labelled crops, mixed or not."""
     crops = encode(network, batch.image, batch.runs)
-    return supervised_losses(crops, batch, separation=separation)[0]
+    return supervised_losses(crops, batch, **weights)[0]
 
 
 def _versemi(
     networks: Networks, sample: Sample, done: float, settings: MethodSettings
 ) -> dict[str, Tensor]:
     """VerSemi (arXiv 2311.11686) with a teacher; see :mod:`versemi.learning.consistency`."""
-    separation = settings.separation_at(done)
-    losses = _labelled(networks.student, sample.labelled, separation)
+    supervision = settings.supervision(done)
+    losses = _labelled(networks.student, sample.labelled, supervision)
     if sample.unlabelled is None:
         return losses
     mixed = sample.unlabelled.mixed
     crops = encode(networks.student, mixed.image, mixed.runs)
-    known, answers = supervised_losses(crops, mixed, separation=separation)
+    known, answers = supervised_losses(crops, mixed, **supervision)
     losses |= {f"mixed_{name}": value for name, value in known.items()}
     with torch.no_grad():
         teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
@@ -156,7 +161,7 @@ def _mean_teacher(
     threshold that rises from 3/4 to all of ln 2; weight 0.1 with ramp-up. Here the passes differ
     by their noise alone and are four, not eight.
     """
-    losses = _labelled(networks.student, sample.labelled)
+    losses = _labelled(networks.student, sample.labelled, settings.supervision(done))
     if sample.unlabelled is None:
         return losses
     strong = sample.unlabelled.strong
@@ -196,7 +201,7 @@ def _cross_pseudo(
     pair = (networks.student, networks.partner)
     losses: dict[str, Tensor] = {}
     for number, network in enumerate(pair, start=1):
-        found = _labelled(network, sample.labelled)
+        found = _labelled(network, sample.labelled, settings.supervision(done))
         losses |= {f"{name}_{number}": value for name, value in found.items()}
     if sample.unlabelled is None:
         return losses

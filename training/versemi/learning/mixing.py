@@ -8,6 +8,7 @@ III-C mixes an unlabelled image with a labelled one in the same way: its part co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,27 +31,35 @@ class MixedLabels:
         values: label values of the registry, uint8 ``(D, H, W)``.
         part: index into `covered` for each voxel, uint8 ``(D, H, W)``.
         covered: the prompts that the labels of each part cover.
+        excluded: the prompts whose structure cannot be on the scan of each part.
     """
 
     values: Tensor
     part: Tensor
     covered: tuple[frozenset[str], ...]
+    excluded: tuple[frozenset[str], ...]
 
     @classmethod
-    def plain(cls, values: Tensor, prompts: tuple[str, ...]) -> MixedLabels:
+    def plain(
+        cls, values: Tensor, prompts: Sequence[str], excluded: Sequence[str] = ()
+    ) -> MixedLabels:
         """Labels of one data set only."""
-        return cls(values, torch.zeros_like(values), (frozenset(prompts),))
+        part = torch.zeros_like(values)
+        return cls(values, part, (frozenset(prompts),), (frozenset(excluded),))
 
     def with_box(self, here: Box, other: MixedLabels, there: Box) -> MixedLabels:
         """Replace the voxels `here` by those of `other` at `there`."""
         values, part = self.values.clone(), self.part.clone()
         values[here] = other.values[there]
         part[here] = other.part[there] + len(self.covered)
-        return MixedLabels(values, part, self.covered + other.covered)
+        return MixedLabels(
+            values, part, self.covered + other.covered, self.excluded + other.excluded
+        )
 
     def to(self, device: torch.device) -> MixedLabels:
         """The same on another device."""
-        return MixedLabels(self.values.to(device), self.part.to(device), self.covered)
+        values, part = self.values.to(device), self.part.to(device)
+        return MixedLabels(values, part, self.covered, self.excluded)
 
     @property
     def prompts(self) -> frozenset[str]:
@@ -76,7 +85,8 @@ class MixedLabels:
             known = torch.tensor([bool(covered) for covered in self.covered], device=truth.device)
             return truth, known[self.part.long()]
         truth = self.values == TASKS[prompt].label
-        known = torch.tensor([prompt in covered for covered in self.covered], device=truth.device)
+        parts = zip(self.covered, self.excluded, strict=True)
+        known = torch.tensor([prompt in a or prompt in b for a, b in parts], device=truth.device)
         return truth, known[self.part.long()] | (self.values > 0)
 
 

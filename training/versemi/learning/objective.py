@@ -6,7 +6,7 @@ over a batch, large organs would drown small tumours) and never for an absent st
 "predict nothing" is the best answer for a rare prompt, and it never comes back. A prompt that has
 come to answer nothing gets almost no gradient from either: Dice's fades with its probabilities, and
 a few hundred voxels are lost in the mean of the cross-entropy. So the structure's own voxels count
-once more, by themselves.
+once more, by themselves, while a run is young; later that would only make everything too large.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from versemi.network import PromptedNetwork
 from versemi.tasks import FOREGROUND, TASKS
 
 _SMOOTH = 1.0
-_OWN_VOXELS = 0.1
 
 
-def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor, own: float = 0.0) -> Tensor:
     """Dice plus cross-entropy of one crop under several prompts.
 
     Dice loss is ``1 - (2 sum(w p t) + 1) / (sum(w p) + sum(w t) + 1)`` (Milletari et al., V-Net,
     3DV 2016), counted only for prompts with a positive target; cross-entropy is averaged with the
-    weights w over all voxels, and a tenth of its mean over the target's voxels is added.
+    weights w over all voxels, and a share of its mean over the target's voxels is added.
 
     Args:
         logits: ``(K, N)``.
         target: bool ``(K, N)``.
         weight: ``(K, N)``, 0 for voxels that do not count.
+        own: that share.
 
     Returns:
         Loss of each prompt, ``(K,)``.
@@ -50,8 +50,8 @@ def prompt_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     there = truth.sum(dim=1).clamp(min=1.0)
     truth = truth * weight
-    own = (entropy * truth).sum(dim=1) / there
-    entropy = (entropy * weight).sum(dim=1) / counted + _OWN_VOXELS * own
+    missed = (entropy * truth).sum(dim=1) / there
+    entropy = (entropy * weight).sum(dim=1) / counted + own * missed
     probability = torch.sigmoid(logits)
     overlap = 2 * (probability * truth).sum(dim=1) + _SMOOTH
     size = (probability * weight).sum(dim=1) + truth.sum(dim=1) + _SMOOTH
@@ -134,7 +134,7 @@ class Answer:
 
 
 def supervised_losses(
-    crops: Sequence[Encoded], batch: MicroBatch, *, separation: float = 0.0
+    crops: Sequence[Encoded], batch: MicroBatch, *, separation: float = 0.0, own: float = 0.0
 ) -> tuple[dict[str, Tensor], list[Answer]]:
     """Loss of one micro-batch where its labels hold.
 
@@ -142,6 +142,7 @@ def supervised_losses(
         crops: the micro-batch after the backbone.
         batch: its labels, prompts and voxels.
         separation: weight of :func:`separation_loss`.
+        own: weight of a structure's own voxels in :func:`prompt_loss`.
 
     Returns:
         ``prompts`` and, if the network has it, ``foreground``: scalars, :func:`prompt_loss`
@@ -155,13 +156,13 @@ def supervised_losses(
         first = asked[0] == FOREGROUND
         if first:
             known[0] &= ~_claimed(crop, labels, batch.runs)
-        losses = prompt_loss(logits, target & known, known)
+        losses = prompt_loss(logits, target & known, known, own)
         if first:
             foreground.append(losses[0])
         prompts.append(over_prompts(losses[1:] if first else losses))
         if separation:
-            own = int(first)
-            separate.append(separation * separation_loss(logits[own:], (target & known)[own:]))
+            rest = slice(int(first), None)
+            separate.append(separation * separation_loss(logits[rest], (target & known)[rest]))
         answers.append(Answer(logits, target, known))
     found = {"prompts": torch.stack(prompts).mean()}
     if foreground:

@@ -67,6 +67,7 @@ def train(
         seed=settings.seed,
         synthetic=settings.method.synthetic if settings.method.has("synthetic") else 0.0,
         unlabelled=settings.method.unlabelled,
+        blank=settings.method.blank,
     )
     L.seed_everything(settings.seed, verbose=False)
     network = start.build_network().train() if start else build_network(settings.network)

@@ -10,11 +10,12 @@ from typing import Any
 
 from versemi.errors import InputError
 from versemi.learning.augmentation import GeometryRange
+from versemi.learning.anatomy import excluded
 from versemi.learning.cache import CachedCase, cached_case
 from versemi.learning.data import Source
 from versemi.learning.folders import DataFolder
 from versemi.preprocessing import DEFAULT_GROUPS
-from versemi.tasks import get_task
+from versemi.tasks import TASKS, get_task
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _source(
     )
     z, y, x = (float(s) * scale for s in reversed(group.spacing))
     flips = entry.get("flips", (0.0, 0.0, 0.0))
+    negatives = float(entry.get("negatives", 0.0))
     return Source(
         name=entry["name"] if scale == 1.0 else f"{entry['name']}_coarse",
         modality=get_task(prompts[0]).modality,
@@ -132,6 +134,8 @@ def _source(
         crop=tuple(entry["crop"]),
         batch=int(entry.get("batch", 1)),
         weight=weight,
+        excluded=excluded(str(entry["folder"]), tuple(TASKS)) if negatives else (),
+        negatives=negatives,
         overhang=float(entry.get("overhang", 0.125)),
         geometry=GeometryRange(flips=tuple(float(f) for f in flips)),  # type: ignore[arg-type]
     )

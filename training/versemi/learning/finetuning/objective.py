@@ -72,14 +72,14 @@ class Objective:
         """
         labelled = sample.labelled
         crops = encode(networks.student, labelled.image, labelled.runs)
-        separation = self.method.separation_at(done)
-        found, _ = supervised_losses(crops, labelled, separation=separation)
+        supervision = self.method.supervision(done)
+        found, _ = supervised_losses(crops, labelled, **supervision)
         found["anchor"] = self.anchor / 2 * distance(networks.student, parent)
         if sample.unlabelled is None:
             return found
         mixed = sample.unlabelled.mixed
         crops = encode(networks.student, mixed.image, mixed.runs)
-        known, answers = supervised_losses(crops, mixed, separation=separation)
+        known, answers = supervised_losses(crops, mixed, **supervision)
         found |= {f"mixed_{name}": value for name, value in known.items()}
         with torch.no_grad():
             teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)

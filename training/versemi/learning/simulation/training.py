@@ -147,6 +147,7 @@ def forgotten(labels: MixedLabels, hidden: Collection[int]) -> MixedLabels:
         labels.values.masked_fill(there, 0),
         labels.part.masked_fill(there, len(labels.covered)),
         (*labels.covered, frozenset()),
+        (*labels.excluded, frozenset()),
     )
 
 
