@@ -1,4 +1,4 @@
-"""The command line, with a stand-in engine; the real one is met in a process at the end."""
+"""The command line, with a stand-in engine and, where it says so, the real one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +18,7 @@ from commands import one_sentence
 from versemi.cli import evaluate as evaluate_command
 from versemi.cli import segment as segment_command
 from versemi.cli import tasks as tasks_command
-from versemi.cli.regions import parse_roi
-from versemi.errors import InputError, PackError
+from versemi.errors import PackError
 from versemi.modelpack import Manifest, ModelPack, PromptSettings
 from versemi.tasks import TASKS
 
@@ -296,132 +291,3 @@ def test_a_pack_with_a_changed_byte_is_one_sentence_and_code_2(tiny_pack, run, s
     weights.write_bytes(content)
     to = ("-o", tmp_path / "out", "--pack", pack)
     assert "damaged" in one_sentence(run("segment", scan, "-t", "spleen", *to))
-
-
-# Regions ----------------------------------------------------------------------------------------
-
-
-def markups(**changes: Any) -> dict[str, Any]:
-    roi = {
-        "type": "ROI",
-        "coordinateSystem": "LPS",
-        "center": [10, 20, 30],
-        "orientation": [-1, 0, 0, 0, -1, 0, 0, 0, 1],
-        "size": [4, 5, 6],
-    }
-    return {"markups": [{**roi, **changes}]}
-
-
-def test_a_slicer_roi_file_becomes_the_same_box_in_ras(tmp_path):
-    slicer = pytest.importorskip("slicer")
-    import vtk
-
-    scene = slicer.vtkMRMLScene()
-    node = scene.AddNode(slicer.vtkMRMLMarkupsROINode())
-    transform = vtk.vtkTransform()
-    transform.Translate(-30, 20, 5)
-    transform.RotateWXYZ(35, 1, 2, 3)
-    node.SetAndObserveObjectToNodeMatrix(transform.GetMatrix())
-    node.SetSize(10, 20, 40)
-    storage = scene.AddNode(slicer.vtkMRMLMarkupsROIJsonStorageNode())
-    storage.SetFileName(str(tmp_path / "box.mrk.json"))
-    assert storage.WriteData(node)
-    roi = parse_roi(str(tmp_path / "box.mrk.json"))
-    matrix = np.array(
-        [[transform.GetMatrix().GetElement(r, c) for c in range(4)] for r in range(3)]
-    )
-    assert np.allclose(roi.center, matrix[:, 3], atol=1e-3)
-    assert np.allclose(np.array(roi.axes).T, matrix[:, :3], atol=1e-3)
-    assert np.allclose(roi.size, (10, 20, 40))
-
-
-def test_a_region_in_ras_is_taken_as_it_is(tmp_path):
-    path = tmp_path / "box.mrk.json"
-    path.write_text(json.dumps(markups(coordinateSystem="RAS")))
-    assert tuple(parse_roi(str(path)).center) == (10, 20, 30)
-    path.write_text(json.dumps(markups()))
-    assert tuple(parse_roi(str(path)).center) == (-10, -20, 30)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("no json", "is not JSON"),
-        ("{}", "not a markups ROI"),
-        ("[1]", "not a markups ROI"),
-        ('{"markups": []}', "holds 0 ROIs"),
-        (json.dumps(markups(size=[0, 1, 2])), "empty"),
-        (json.dumps(markups(size=[1, 2])), "numbers"),
-        (json.dumps(markups(center="x")), "not a markups ROI"),
-        (json.dumps(markups(orientation=[1, 0])), "not a markups ROI"),
-    ],
-)
-def test_a_region_file_that_holds_no_box_is_refused(tmp_path, content, words):
-    path = tmp_path / "box.json"
-    path.write_text(content)
-    with pytest.raises(InputError, match=words):
-        parse_roi(str(path))
-    with pytest.raises(InputError, match="cannot be read"):
-        parse_roi(str(tmp_path / "none.mrk.json"))
-
-
-# Real processes ---------------------------------------------------------------------------------
-
-
-def test_help_answers_within_a_second_and_imports_nothing_heavy(environment):
-    begin = os.times()
-    code = (
-        "import sys\nfrom versemi.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print([m for m in ('torch', 'monai', 'SimpleITK', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    end = os.times()
-    # Computing time of the child, which is the same on a busy machine.
-    assert end.children_user + end.children_system - begin.children_user - begin.children_system < 1
-    assert "segment" in done.stdout and done.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-def test_ctrl_c_ends_without_a_traceback(scan, tmp_path, environment):
-    code = """
-        import signal, sys, time
-        import test_cli
-        from versemi.cli import main, segment
-
-        # A shell starts what it sends to the background with Ctrl-C ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        class Slow(test_cli.StandIn):
-            def segment(self, *args, **keywords):
-                print("started", flush=True)
-                time.sleep(30)
-
-        segment.load_pack = lambda path: test_cli.PACK
-        segment.make_segmenter = lambda pack, device: Slow()
-        main(sys.argv[1:])
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), "segment", scan, "--all", "-o", tmp_path],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout and process.stdout.readline() == "started\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
-
-
-def test_python_m_versemi_is_the_same_command_line(tmp_path, environment):
-    done = subprocess.run(
-        [sys.executable, "-m", "versemi", "tasks", "--pack", str(tmp_path / "none")],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1

@@ -1,18 +1,22 @@
-"""A small data set with two groups, made here."""
+"""Small data sets and settings, made here."""
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
+from simulated import SETTINGS, write_data
 
 from versemi import tasks as registry
+from versemi.learning.simulation import settings as simulation
 
 
 def write_case(folder: Path, name: str, rng: np.random.Generator, ct: bool) -> None:
@@ -40,6 +44,20 @@ def registry_as_it_was() -> Iterator[None]:
     yield
     registry.TASKS.clear()
     registry.TASKS.update(before)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings of a small simulation, which the commands take for the shipped ones."""
+    data = copy.deepcopy(SETTINGS)
+    monkeypatch.setattr(simulation, "shipped", lambda name: data)
+    return data
+
+
+@pytest.fixture(scope="session")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scans of that simulation."""
+    return write_data(tmp_path_factory.mktemp("balls"))
 
 
 @pytest.fixture(scope="session")

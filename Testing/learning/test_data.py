@@ -123,6 +123,51 @@ def test_unlabelled_crops_keep_their_place_while_intensities_and_a_box_change(da
     assert unlabelled.weak.shape == unlabelled.strong.image.shape
 
 
+def with_negatives(small_config, small_data, tmp_path, **settings):
+    """The small scans, with the second data set called what excludes most prompts."""
+    shown = load_settings(small_config).sources[1]
+    (tmp_path / "hippocampus").symlink_to(small_data / "mr", target_is_directory=True)
+    entry = {**shown, "folder": "hippocampus", "labels": {1: "hippocampus_anterior"}}
+    entry |= {"group": "t1_mr", "negatives": 1.0}
+    return SampleDataset(
+        build_sources([entry], tmp_path, tmp_path / "cache", unlabelled=False),
+        ("spleen", "left_atrium", "hippocampus_anterior", "hippocampus_posterior", "foreground"),
+        steps=8,
+        samples=1,
+        seed=0,
+        synthetic=0.0,
+        unlabelled=False,
+        **settings,
+    )
+
+
+def test_a_prompt_that_anatomy_excludes_is_asked_and_known_to_be_absent(
+    small_config, small_data, tmp_path
+):
+    dataset = with_negatives(small_config, small_data, tmp_path)
+    batches = [dataset[i].labelled for i in range(8)]
+    asked = {prompt for batch in batches for prompt in batch.prompts[0]}
+    assert {"spleen", "left_atrium"} <= asked and all(
+        {"spleen", "left_atrium"} & set(batch.prompts[0]) for batch in batches
+    )
+    target, known = batches[0].labels[0].target("spleen")
+    assert known.all() and not target.any()
+    # Its sister is neither labelled there nor excluded: the background says nothing of it.
+    _, known = batches[0].labels[0].target("hippocampus_posterior")
+    assert torch.equal(known, batches[0].labels[0].values > 0)
+
+
+def test_a_blank_crop_is_noise_in_which_every_prompt_is_known_to_be_absent(
+    small_config, small_data, tmp_path
+):
+    dataset = with_negatives(small_config, small_data, tmp_path, blank=1.0)
+    for batch in (dataset[i].labelled for i in range(8)):
+        assert -1 <= batch.image.min() < batch.image.max() <= 1 and batch.names == ["noise"]
+        labels, asked = batch.labels[0], batch.prompts[0]
+        assert not labels.values.any() and len(asked) == 5
+        assert all(labels.target(prompt)[1].all() for prompt in asked)
+
+
 def test_measuring_cases_are_never_trained_on(small_config, small_data):
     for source in load_settings(small_config).sources:
         lists = case_lists(source, small_data)

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from pathlib import Path
 
 import pytest
-from simulated import SETTINGS, write_data
+from simulated import write_data
 
 from versemi.errors import InputError
-from versemi.learning.simulation import settings as simulation
 from versemi.learning.simulation.plan import Run, chosen, whole_plan
 from versemi.learning.simulation.settings import load_settings
 from versemi.learning.simulation.stories import tell
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("VERSEMI_DATA") or REPOSITORY.parent / "shared" / "data")
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> dict:
-    data = copy.deepcopy(SETTINGS)
-    monkeypatch.setattr(simulation, "shipped", lambda name: data)
-    return data
-
-
-@pytest.fixture(scope="module")
-def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("balls"))
 
 
 def test_the_shipped_plan_compares_three_ways_at_one_two_four_and_eight_corrections():

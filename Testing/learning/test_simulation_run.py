@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from finetuning import clock_in_steps, tiny_networks
-from simulated import SETTINGS, StandIn, made_up, write_data
+from simulated import StandIn, made_up
 
 from versemi.cli import main
 from versemi.errors import InputError
 from versemi.learning.callbacks import TrainingTime
 from versemi.learning.simulation import learners
-from versemi.learning.simulation import settings as simulation
 from versemi.learning.simulation.execution import check_folder_of, execute
 from versemi.learning.simulation.plan import Run, whole_plan
 from versemi.learning.simulation.report import write_report
 from versemi.learning.simulation.settings import load_settings
 from versemi.learning.simulation.stories import tell
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> dict:
-    data = copy.deepcopy(SETTINGS)
-    monkeypatch.setattr(simulation, "shipped", lambda name: data)
-    return data
-
-
-@pytest.fixture(scope="module")
-def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("balls"))
 
 
 @pytest.fixture

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from versemi.cli.options import Device, DeviceOption, output, result_table, say
+from versemi.cli.options import (
+    Device,
+    DeviceOption,
+    DocsOption,
+    ReportOption,
+    output,
+    result_table,
+    say,
+)
 from versemi.cli.train import need_training_packages
 from versemi.errors import InputError
 
@@ -17,10 +25,7 @@ def benchmark(
         Path, typer.Option("--protocol", metavar="FILE", help="Tasks and cases, in JSON.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")],
-    docs: Annotated[
-        Path | None,
-        typer.Option("--docs", metavar="DIR", help="Write the page here; by default into OUT."),
-    ] = None,
+    docs: DocsOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,9 +34,7 @@ def benchmark(
             help="Only these configurations, such as 10-versemi-0; give it again for more.",
         ),
     ] = None,
-    report: Annotated[
-        bool, typer.Option("--report", help="Run nothing; write the page about what is there.")
-    ] = False,
+    report: ReportOption = False,
     split: Annotated[
         int | None,
         typer.Option(

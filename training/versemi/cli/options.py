@@ -71,6 +71,13 @@ CasesOption = Annotated[
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")
 ]
+DocsOption = Annotated[
+    Path | None,
+    typer.Option("--docs", metavar="DIR", help="Write the page here; by default into OUT."),
+]
+ReportOption = Annotated[
+    bool, typer.Option("--report", help="Run nothing; write the page about what is there.")
+]
 DeviceOption = Annotated[
     Device, typer.Option("--device", help="Where to compute; auto takes the fastest there is.")
 ]

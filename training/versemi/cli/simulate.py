@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from versemi.cli.options import Device, DeviceOption, output, result_table, say
+from versemi.cli.options import (
+    Device,
+    DeviceOption,
+    DocsOption,
+    ReportOption,
+    output,
+    result_table,
+    say,
+)
 from versemi.cli.train import need_training_packages
 from versemi.errors import InputError
 
@@ -18,10 +26,7 @@ def simulate(
         typer.Option("--data", metavar="DIR", help="Folder of the data sets and the protocol."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")],
-    docs: Annotated[
-        Path | None,
-        typer.Option("--docs", metavar="DIR", help="Write the page here; by default into OUT."),
-    ] = None,
+    docs: DocsOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,9 +36,7 @@ def simulate(
             " again for more.",
         ),
     ] = None,
-    report: Annotated[
-        bool, typer.Option("--report", help="Run nothing; write the page about what is there.")
-    ] = False,
+    report: ReportOption = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Let a simulated user correct scans and a pack learn from them, and measure what it learnt.

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from versemi.learning.consistency import ramp_up, unlabelled_losses
 from versemi.learning.data import MicroBatch, Sample
-from versemi.learning.objective import Encoded, encode, over_prompts, prompt_loss, supervised_losses
+from versemi.learning.objective import (
+    Answer,
+    Encoded,
+    encode,
+    over_prompts,
+    prompt_loss,
+    supervised_losses,
+)
 from versemi.network import PromptedNetwork
 
 #: VerSemi's parts, each of which can be left out.
@@ -123,18 +130,37 @@ def _labelled(
     return supervised_losses(crops, batch, **weights)[0]
 
 
+def labelled_and_mixed(
+    network: PromptedNetwork, sample: Sample, weights: Mapping[str, float]
+) -> tuple[dict[str, Tensor], list[Answer]]:
+    """What the labels of a sample teach, those of its mixed crops included.
+
+    Args:
+        network: is trained.
+        sample: with or without an unlabelled part.
+        weights: of :func:`supervised_losses`.
+
+    Returns:
+        Named losses, those of the mixed crops with ``mixed_`` before their names; and the answers
+        on the mixed crops, none without an unlabelled part.
+    """
+    losses = _labelled(network, sample.labelled, weights)
+    if sample.unlabelled is None:
+        return losses, []
+    mixed = sample.unlabelled.mixed
+    crops = encode(network, mixed.image, mixed.runs)
+    known, answers = supervised_losses(crops, mixed, **weights)
+    return losses | {f"mixed_{name}": value for name, value in known.items()}, answers
+
+
 def _versemi(
     networks: Networks, sample: Sample, done: float, settings: MethodSettings
 ) -> dict[str, Tensor]:
     """VerSemi (arXiv 2311.11686) with a teacher; see :mod:`versemi.learning.consistency`."""
-    supervision = settings.supervision(done)
-    losses = _labelled(networks.student, sample.labelled, supervision)
+    losses, answers = labelled_and_mixed(networks.student, sample, settings.supervision(done))
     if sample.unlabelled is None:
         return losses
     mixed = sample.unlabelled.mixed
-    crops = encode(networks.student, mixed.image, mixed.runs)
-    known, answers = supervised_losses(crops, mixed, **supervision)
-    losses |= {f"mixed_{name}": value for name, value in known.items()}
     with torch.no_grad():
         teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
     ramp = ramp_up(done, settings.ramp)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from versemi.errors import InputError
-from versemi.learning.augmentation import GeometryRange
 from versemi.learning.anatomy import excluded
+from versemi.learning.augmentation import GeometryRange
 from versemi.learning.cache import CachedCase, cached_case
 from versemi.learning.data import Source
 from versemi.learning.folders import DataFolder

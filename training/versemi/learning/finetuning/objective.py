@@ -24,13 +24,12 @@ from torch import Tensor
 
 from versemi.learning.consistency import ramp_up, unlabelled_losses
 from versemi.learning.data import MicroBatch, Sample
-from versemi.learning.methods import MethodSettings, Networks
+from versemi.learning.methods import MethodSettings, Networks, labelled_and_mixed
 from versemi.learning.objective import (
     Answer,
     Encoded,
     encode,
     over_prompts,
-    supervised_losses,
 )
 from versemi.network import PromptedNetwork
 from versemi.tasks import FOREGROUND
@@ -70,17 +69,12 @@ class Objective:
             sample: with its unlabelled part, if the run looks at it.
             done: share of the run, 0..1.
         """
-        labelled = sample.labelled
-        crops = encode(networks.student, labelled.image, labelled.runs)
-        supervision = self.method.supervision(done)
-        found, _ = supervised_losses(crops, labelled, **supervision)
+        weights = self.method.supervision(done)
+        found, answers = labelled_and_mixed(networks.student, sample, weights)
         found["anchor"] = self.anchor / 2 * distance(networks.student, parent)
         if sample.unlabelled is None:
             return found
         mixed = sample.unlabelled.mixed
-        crops = encode(networks.student, mixed.image, mixed.runs)
-        known, answers = supervised_losses(crops, mixed, **supervision)
-        found |= {f"mixed_{name}": value for name, value in known.items()}
         with torch.no_grad():
             teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
             # The very same crops, or a network that has not changed at all would be pulled away.
