@@ -31,7 +31,7 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy(environment):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 def test_ctrl_c_ends_without_a_traceback(tmp_path, environment):
-    scan = save(tmp_path / "scan.nii.gz", np.zeros((6, 7, 8)))
+    scan = save(tmp_path / "scan.nii.gz", np.arange(336.0).reshape(6, 7, 8))
     code = """
         import signal, sys, time
         import test_cli
