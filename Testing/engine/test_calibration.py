@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from versemi.calibration import (
     Calibration,
+    errors_findable,
     errors_found,
     expected_calibration_error,
     near_surface,
@@ -46,6 +47,7 @@ def test_equally_uncertain_voxels_find_what_chance_finds_wherever_they_lie():
     wrong[:100] = True
     assert errors_found(np.ones(1000), wrong) == pytest.approx(0.05)
     assert errors_found(np.ones(1000), wrong[::-1]) == pytest.approx(0.05)
+    assert errors_findable(wrong) == errors_found(wrong.astype(float), wrong) == 0.5
     # 40 voxels are more uncertain, 20 of them wrong; 10 of the other 960 still count.
     some = np.zeros(1000)
     some[80:120] = 1
@@ -87,5 +89,6 @@ def test_cases_add_up_to_a_report():
     report = collected.report()
     assert report["errors_found"] == 1.0
     assert report["errors_found_by_entropy"] == 0.0
+    assert report["errors_findable"] == 1.0
     assert 0 < report["ece"]["liver"] < 0.2
     assert report["ece"]["spleen"] is None

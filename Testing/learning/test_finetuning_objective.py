@@ -153,3 +153,9 @@ def test_halfway_lies_halfway(pack):
     half = distance(interpolate(parent, tuned, 0.5), parent).item()
     assert half == pytest.approx(whole / 4, rel=1e-3)
     assert distance(interpolate(parent, tuned, 1.0), tuned).item() == 0
+
+
+def test_only_a_new_prompts_own_voxels_count_once_more():
+    new, known = (Objective.of(("liver",), new=n, unlabelled=True).method for n in (True, False))
+    assert new.supervision(0.0)["own"] > 0 == known.supervision(0.0)["own"]
+    assert new.supervision(1.0)["own"] == 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BAND_MM = 10.0
 BINS = 15
 MOST_UNCERTAIN = 0.05
+_FOUND = ("errors_found", "errors_found_by_entropy", "errors_findable")
 RULE = (
     f"Over voxels within {BAND_MM:g} mm of the surface of the prediction. Expected calibration"
     f" error: mean over {BINS} bins of probability, weighted by their voxels, of the difference"
@@ -28,7 +29,8 @@ RULE = (
     " clean-up, over the voxels of all scans. Errors found: share of the wrongly labelled voxels"
     f" that lie among the {MOST_UNCERTAIN:.0%} most uncertain ones, of the uncertainty map and of"
     " the plain entropy of the most probable asked prompt, which is one of the map's two parts; the"
-    " mean over the scans that have a wrong voxel there."
+    " mean over the scans that have a wrong voxel there. Where more voxels are wrong than that many,"
+    " no map can find all: at most is what one would find that knew the errors."
 )
 
 
@@ -66,11 +68,24 @@ def errors_found(uncertainty: np.ndarray, wrong: np.ndarray) -> float | None:
     """
     if not wrong.any():
         return None
-    count = max(1, int(round(MOST_UNCERTAIN * wrong.size)))
+    count = _most_uncertain(wrong)
     least = np.partition(uncertainty.ravel(), wrong.size - count)[wrong.size - count]
     above, ties = uncertainty > least, uncertainty == least
     room = (count - above.sum()) / ties.sum()
     return float((wrong[above].sum() + room * wrong[ties].sum()) / wrong.sum())
+
+
+def errors_findable(wrong: np.ndarray) -> float:
+    """The most that :func:`errors_found` can be.
+
+    Args:
+        wrong: bool, any shape, with at least one true voxel.
+    """
+    return float(min(1.0, _most_uncertain(wrong) / wrong.sum()))
+
+
+def _most_uncertain(voxels: np.ndarray) -> int:
+    return max(1, int(round(MOST_UNCERTAIN * voxels.size)))
 
 
 class Calibration:
@@ -83,7 +98,7 @@ class Calibration:
     def __init__(self, labels: Mapping[str, int]) -> None:
         self.labels = dict(labels)
         self._bins = {prompt: np.zeros((3, BINS)) for prompt in labels}
-        self._found: list[tuple[float, float]] = []
+        self._found: list[tuple[float, float, float]] = []
 
     def add(self, result: Segmentation, reference: np.ndarray) -> None:
         """Count one case.
@@ -109,18 +124,20 @@ class Calibration:
                 for doubt in (result.uncertainty(), result.entropy())
             )
             if ours is not None and plain is not None:
-                self._found.append((ours, plain))
+                self._found.append((ours, plain, errors_findable(wrong[band])))
 
     def report(self) -> dict[str, Any]:
-        """Plain data: ``ece`` by prompt, ``errors_found`` and ``errors_found_by_entropy``."""
-        means = np.mean(self._found, axis=0) if self._found else (None, None)
+        """Plain data: ``ece`` by prompt, and what the most uncertain voxels contain.
+
+        That is ``errors_found``, ``errors_found_by_entropy`` and ``errors_findable``.
+        """
+        means = [float(m) for m in np.mean(self._found, axis=0)] if self._found else [None] * 3
         return {
             "ece": {
                 prompt: _error_of(bins) if bins[0].any() else None
                 for prompt, bins in self._bins.items()
             },
-            "errors_found": None if means[0] is None else float(means[0]),
-            "errors_found_by_entropy": None if means[1] is None else float(means[1]),
+            **dict(zip(_FOUND, means, strict=True)),
             "rule": RULE,
         }
 

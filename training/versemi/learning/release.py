@@ -175,8 +175,8 @@ def model_card(
         "",
         reliability.RULE,
         "",
-        "| data set | errors among the most uncertain voxels | by entropy alone |",
-        "|---|---|---|",
+        "| data set | errors among the most uncertain voxels | by entropy alone | at most |",
+        "|---|---|---|---|",
         *(_doubt_row(name, report["calibration"]) for name, report in reports.items()),
         "",
         "## Where it cannot be",
@@ -252,8 +252,9 @@ _DATA = {
 
 
 def _doubt_row(name: str, measured: Mapping[str, Any]) -> str:
-    ours, plain = (_number(measured[k], 2) for k in ("errors_found", "errors_found_by_entropy"))
-    return f"| {_DATA.get(name, (name,))[0]} | {ours} | {plain} |"
+    kinds = ("errors_found", "errors_found_by_entropy", "errors_findable")
+    cells = [_DATA.get(name, (name,))[0], *(_number(measured[kind], 2) for kind in kinds)]
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float | None, digits: int) -> str:

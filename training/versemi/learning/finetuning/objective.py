@@ -16,7 +16,7 @@ L2-SP), which is all that holds the prompts whose group has no scan in the libra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -54,9 +54,18 @@ class Objective:
 
     prompts: tuple[str, ...]
     unlabelled: bool = True
-    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5)
+    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5, own_voxels=0.0)
     distillation: float = 1.0
     anchor: float = 0.01
+
+    @classmethod
+    def of(cls, prompts: tuple[str, ...], *, new: bool, unlabelled: bool) -> Objective:
+        """What is learnt in this way; a structure's own voxels count once more if one is new.
+
+        A prompt that has learnt to find its structure would only find too much of it.
+        """
+        known = cls(prompts, unlabelled)
+        return replace(known, method=replace(known.method, own_voxels=0.1)) if new else known
 
     def losses(
         self, networks: Networks, parent: PromptedNetwork, sample: Sample, done: float

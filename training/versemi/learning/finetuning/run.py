@@ -13,7 +13,7 @@ from versemi.learning.finetuning.course import interpolate, train
 from versemi.learning.finetuning.delivery import STATES, Facts, deliver, next_version
 from versemi.learning.finetuning.examination import Examination
 from versemi.learning.finetuning.gate import Verdict
-from versemi.learning.finetuning.material import Material, material_of
+from versemi.learning.finetuning.material import Material, material_of, new_prompts
 from versemi.learning.finetuning.measuring import AGREEMENT_SCANS, agreement_cases
 from versemi.learning.finetuning.objective import METHODS, Objective
 from versemi.learning.finetuning.plan import Plan, make_plan
@@ -142,7 +142,11 @@ class _Run:
         self.device = device
         self.workers = workers
         self.split: Split = split(material.corrected)
-        self.objective = Objective(material.prompts, unlabelled=method == "versemi")
+        self.objective = Objective.of(
+            material.prompts,
+            new=not new_prompts(parent).isdisjoint(material.prompts),
+            unlabelled=method == "versemi",
+        )
         self.examination = Examination(
             work, watch, material, self.split, parent, self._pack, device
         )
