@@ -38,6 +38,7 @@ def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "ct": GroupSettings(
                 (4.0, 4.0, 4.0), (32, 32, 32), "window", (-125.0, 275.0), coarse=2.0, margin=8.0
             ),
+            "ct_fine": GroupSettings((4.0, 4.0, 4.0), (32, 32, 32), "window", (-125.0, 275.0)),
             "lge_mr": GroupSettings((3.0, 3.0, 3.0), (32, 32, 32), "percentile", (1.0, 99.0)),
             "t1_mr": GroupSettings((3.0, 3.0, 3.0), (32, 32, 32), "percentile", (1.0, 99.0)),
         },

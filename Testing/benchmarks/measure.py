@@ -80,7 +80,7 @@ VARIANTS: dict[str, Callable[[sitk.Image, Path], Measured]] = {
 def _ct_prompts(pack: Path) -> list[str]:
     from versemi.modelpack import ModelPack
 
-    return [task.id for task in ModelPack.load(pack).tasks if task.group == "ct"]
+    return [task.id for task in ModelPack.load(pack).tasks if task.modality == "CT"]
 
 
 def _segment(

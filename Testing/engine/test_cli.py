@@ -273,7 +273,7 @@ def test_the_real_engine_segments_and_is_measured(tiny_pack, run, tmp_path):
     image = tmp_path / "imagesTr" / "a.nii.gz"
     code, out, err = run("segment", image, "--all", "-o", tmp_path / "out", *own)
     assert code == 0, err
-    assert "14 prompts of the group ct" in err
+    assert "14 prompts of the groups ct, ct_fine" in err
     assert len(list((tmp_path / "out").iterdir())) == 4
     pairs = ("-t", "spleen", "--label", 1, "-t", "liver", "--label", 2)
     code, out, err = run("evaluate", tmp_path, *pairs, "--json", tmp_path / "r.json", *own)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -130,3 +131,13 @@ def test_reading_a_manifest_imports_no_torch(pack):
         f"ModelPack.load({str(pack)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_pack_keeps_the_group_that_a_prompt_had_when_it_was_taught(pack, tmp_path):
+    loaded = ModelPack.load(pack)
+    spleen = loaded.settings("spleen")
+    earlier = replace(spleen, task=replace(spleen.task, group="lge_mr"))
+    prompts = tuple(earlier if p == spleen else p for p in loaded.manifest.prompts)
+    manifest = replace(loaded.manifest, prompts=prompts)
+    again = write_pack(tmp_path / "earlier", loaded.build_network(), manifest)
+    assert ModelPack.load(again.path).settings("spleen").task.group == "lge_mr"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from versemi.learning.finetuning.material import material_of, new_prompts
 from versemi.learning.finetuning.measuring import agreement_cases, other_prompts
 from versemi.learning.finetuning.split import split
 from versemi.modelpack import ModelPack
+from versemi.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
@@ -143,3 +145,12 @@ def test_nothing_is_compared_where_no_other_prompt_is_of_the_group(library, tmp_
     add(library, "a", "liver")
     found = material_of(Path(library.folder), only)
     assert agreement_cases(found, split(found.corrected), only, 4) == []
+
+
+def test_a_pack_that_learnt_a_prompt_in_another_group_is_not_tuned_for_it(library, pack):
+    add(library, "a", "spleen")
+    earlier = replace(pack.settings("spleen"), task=replace(TASKS["spleen"], group="lge_mr"))
+    prompts = tuple(earlier if p.task.id == "spleen" else p for p in pack.manifest.prompts)
+    older = replace(pack, manifest=replace(pack.manifest, prompts=prompts))
+    with pytest.raises(InputError, match="as the group 'lge_mr'.*learns it as 'ct'"):
+        material_of(library.folder, older)

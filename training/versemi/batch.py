@@ -127,8 +127,9 @@ def prompts_for(
             f"The pack {pack.name} has no prompts for {modality}; choose another pack, or say what"
             " the scan is with --modality."
         )
-    groups = ", ".join(dict.fromkeys(task.group for task in tasks))
-    sentence = f"The scan is {modality}{how}: {len(tasks)} prompts of the group {groups}"
+    groups = sorted({task.group for task in tasks})
+    of = f"the group{'s' * (len(groups) > 1)} {', '.join(groups)}"
+    sentence = f"The scan is {modality}{how}: {len(tasks)} prompts of {of}"
     return [task.id for task in tasks], modality, sentence
 
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -357,6 +357,8 @@ def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> Manifest:
                     f"The model pack {folder} answers a prompt '{entry['id']}' with label "
                     f"{entry['label']} that this version does not know; update VerSemi."
                 )
+            # A pack prepares scans as it learnt to, whatever group later ones put a prompt into.
+            task = replace(task, group=str(entry["group"]))
             if entry["keep"] not in ("largest", "all"):
                 raise PackError(f"The model pack {folder} wants clean-up '{entry['keep']}'.")
             prompts.append(

@@ -84,6 +84,7 @@ DEFAULT_GROUPS: dict[str, GroupSettings] = {
     "ct": GroupSettings(
         (2.0, 2.0, 3.0), (64, 96, 96), "window", (-125.0, 275.0), coarse=2.0, margin=24.0
     ),
+    "ct_fine": GroupSettings((1.5, 1.5, 1.5), (64, 64, 64), "window", (-125.0, 275.0)),
     "lge_mr": GroupSettings((1.25, 1.25, 1.25), (48, 80, 96), "percentile", (1.0, 99.0)),
     "t1_mr": GroupSettings((1.0, 1.0, 1.0), (48, 64, 48), "percentile", (1.0, 99.0)),
 }

@@ -43,7 +43,7 @@ class Task:
             moved where neighbours could not be told apart.
         modality: ``"CT"`` or ``"MR"``; empty for *foreground*, which belongs to all.
         group: prompts of one group share spacing and intensity normalisation, so one backbone
-            pass answers them all: ``"ct"``, ``"lge_mr"``, ``"t1_mr"``.
+            pass answers them all: ``"ct"``, ``"ct_fine"``, ``"lge_mr"``, ``"t1_mr"``.
         region: body region in words.
         mirror: the prompt that takes this one's place when an image is flipped left to right.
         note: where the code is only the nearest one, says so.
@@ -124,7 +124,7 @@ _ALL = (
         Code("108369006", "Neoplasm"),
         (144, 238, 144),
         "CT",
-        "ct",
+        "ct_fine",
         "chest",
         note="The type is any neoplasm; that it lies in the lung is not part of the code.",
     ),
@@ -211,7 +211,7 @@ _ALL = (
 )
 
 TASKS: dict[str, Task] = {task.id: task for task in _ALL}
-GROUPS: tuple[str, ...] = ("ct", "lge_mr", "t1_mr")
+GROUPS: tuple[str, ...] = ("ct", "ct_fine", "lge_mr", "t1_mr")
 
 
 def is_own(task: Task) -> bool:

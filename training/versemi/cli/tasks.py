@@ -149,8 +149,11 @@ def _color(text: str) -> tuple[int, int, int]:
 
 def _group(pack: ModelPack, modality: str, asked: str | None) -> str:
     groups = sorted({task.group for task in pack.tasks if task.modality == modality})
-    if asked is None and len(groups) == 1:
-        return groups[0]
+    # A group with a coarse pass looks at whole scans; it suits whatever may be added.
+    usual = [group for group in groups if pack.manifest.groups[group].coarse]
+    for only in (groups, usual):
+        if asked is None and len(only) == 1:
+            return only[0]
     if asked is None or asked not in groups:
         known = ", ".join(groups) or "none"
         raise InputError(

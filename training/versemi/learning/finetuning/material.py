@@ -93,7 +93,7 @@ def material_of(library: Path, pack: ModelPack, prompts: Sequence[str] = ()) -> 
 
     Raises:
         InputError: there is no library, a newer version made it, no case is corrected, or a
-            prompt is not known to the pack or is covered by no case.
+            prompt is not known to the pack, is covered by no case, or is in another group there.
     """
     opened = CaseLibrary.open(library)
     cases = sorted(opened.cases(), key=lambda case: case.id)
@@ -118,6 +118,8 @@ def material_of(library: Path, pack: ModelPack, prompts: Sequence[str] = ()) -> 
             f" {', '.join(sorted(foreign))}; 'versemi tasks add' gives it one more."
         )
     ordered = tuple(p for p in pack.task_ids if p in chosen)
+    for prompt in ordered:
+        _check_group(prompt, pack)
     corrected = []
     for case in labelled:
         own = tuple(p for p in ordered if p in case.prompts)
@@ -143,6 +145,16 @@ def _check(prompt: str, covered: Collection[str], pack: ModelPack, library: Path
         raise InputError(
             f"No corrected case of the library {library} covers the prompt '{prompt}'; covered"
             f" are {', '.join(sorted(covered))}."
+        )
+
+
+def _check_group(prompt: str, pack: ModelPack) -> None:
+    theirs, ours = pack.settings(prompt).task.group, TASKS[prompt].group
+    if theirs != ours:
+        raise InputError(
+            f"The pack {pack.name} {pack.version} prepares scans for '{prompt}' as the group"
+            f" '{theirs}', and this version learns it as '{ours}'; fine-tune a newer pack, or"
+            " choose other prompts with --prompts."
         )
 
 
