@@ -18,6 +18,7 @@ from versemi.learning.benchmark.execution import (
     thinned,
 )
 from versemi.learning.benchmark.plan import Configuration, strongest_rival, whole_plan
+from versemi.learning.benchmark.progress import course, seconds_to
 
 
 def test_the_plan_holds_what_a_reader_wants_to_know_and_nothing_twice():
@@ -60,6 +61,22 @@ def test_flatness_is_the_share_by_which_the_loss_still_fell(tmp_path):
     assert flatness(loss_curve(tmp_path / "none.csv")) is None
 
 
+def test_a_course_comes_to_a_dice_on_the_straight_line_between_its_points():
+    points = [(100.0, 0.2), (200.0, 0.6), (300.0, 0.5)]
+    assert seconds_to(points, 0.1) == pytest.approx(50)
+    assert seconds_to(points, 0.4) == pytest.approx(150)
+    assert seconds_to(points, 0.6) == pytest.approx(200)
+    assert seconds_to(points, 0.7) is None and seconds_to([], 0.1) is None
+
+
+def test_models_of_one_task_stand_at_the_same_share_of_their_steps():
+    def run(task: str, *points: tuple[float, float]) -> dict:
+        return {"progress": [{"seconds": s, "dice": {task: d}} for s, d in points]}
+
+    result = {"runs": [run("liver", (10, 0.2), (20, 0.4)), run("spleen", (5, 0.6), (9, 1.0))]}
+    assert course(result) == [(15, pytest.approx(0.4)), (29, pytest.approx(0.7))]
+
+
 def test_a_thinned_curve_ends_where_the_run_did_and_keeps_its_mean():
     curve = [(10 * i, float(i)) for i in range(1, 241)]
     thin = thinned(curve)
@@ -96,7 +113,14 @@ def test_the_command_runs_resumes_and_writes_its_page(
     assert all(r["runs"][0]["seconds"] > 0 for r in summary["results"])
     rows = list(csv.DictReader((docs / "benchmark-cases.csv").open()))
     assert {row["case"] for row in rows} == {"ct_2", "mr_2"} and len(rows) == 6
-    for picture in ("benchmark-dice.png", "benchmark-losses.png"):
+    for run in (run for result in summary["results"] for run in result["runs"]):
+        points = run["progress"]
+        assert [p["steps"] for p in points] == [round(run["steps"] * n / 5) for n in range(1, 6)]
+        assert points[-1]["seconds"] == run["seconds"] > points[0]["seconds"] > 0
+    versemi, single = (course(result) for result in summary["results"][:2])
+    assert versemi[-1][1] == pytest.approx(summary["results"][0]["mean_dice"])
+    assert len(single) == 5
+    for picture in ("benchmark-dice.png", "benchmark-losses.png", "benchmark-progress.png"):
         assert (docs / "pictures" / picture).stat().st_size > 1000
 
     before = (out / "10-versemi-0" / "result.json").stat().st_mtime_ns

@@ -15,6 +15,8 @@ from versemi.evaluation import evaluate, find_cases, mean_of_known
 from versemi.export import write_text
 from versemi.inference import Segmenter
 from versemi.learning.benchmark.plan import Configuration
+from versemi.learning.benchmark.progress import Snapshots, measured_along
+from versemi.learning.callbacks import TrainingTime
 from versemi.learning.protocol import Protocol, runs_of
 from versemi.learning.release import release
 from versemi.learning.run import train
@@ -63,20 +65,36 @@ def execute(
         place = folder / name
         if not (place / "pack").is_dir():
             tell(f"{configuration.folder}: training {name}, {settings.steps} steps")
-            network = train(settings, protocol.folder, place, cache=cache, accelerator=accelerator)
+            clock = TrainingTime()
+            network = train(
+                settings,
+                protocol.folder,
+                place,
+                cache=cache,
+                accelerator=accelerator,
+                clock=clock,
+                callbacks=(Snapshots(settings, protocol.folder, place / "snapshots", clock),),
+            )
             release(settings, network, protocol.folder, place / "pack")
-        pack = ModelPack.load(place / "pack")
-        segmenter = Segmenter(pack, device)
-        for task in protocol.tasks:
-            if task.prompt not in pack.task_ids:
-                continue
-            tell(f"{configuration.folder}: measuring {task.prompt}")
-            cases = find_cases(protocol.folder / task.dataset, task.devtest)
-            rows += evaluate(segmenter, cases, {task.prompt: task.label})["cases"]
+        tell(f"{configuration.folder}: measuring {name}")
+        found = _measured(protocol, place / "pack", device)
+        rows += found
+        along = measured_along(
+            place / "snapshots", lambda pack: _means(_measured(protocol, pack, device))
+        )
         timed = json.loads((place / "training.json").read_text(encoding="utf-8"))
         curve = loss_curve(place / "csv" / "metrics.csv")
         trained.append(
-            {"run": name, **timed, "flatness": flatness(curve), "losses": thinned(curve)}
+            {
+                "run": name,
+                **timed,
+                "flatness": flatness(curve),
+                "losses": thinned(curve),
+                "progress": [
+                    *along,
+                    {k: timed[k] for k in ("steps", "seconds")} | {"dice": _means(found)},
+                ],
+            }
         )
     result = {
         "fraction": configuration.fraction,
@@ -89,6 +107,24 @@ def execute(
     }
     write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", folder / RESULT)
     return result
+
+
+def _measured(protocol: Protocol, folder: Path, device: str) -> list[dict[str, Any]]:
+    """Every measuring case of the tasks that a pack knows."""
+    pack = ModelPack.load(folder)
+    segmenter = Segmenter(pack, device)
+    rows: list[dict[str, Any]] = []
+    for task in protocol.tasks:
+        if task.prompt in pack.task_ids:
+            cases = find_cases(protocol.folder / task.dataset, task.devtest)
+            rows += evaluate(segmenter, cases, {task.prompt: task.label})["cases"]
+    return rows
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Mean Dice of each task."""
+    result = {"cases": rows}
+    return {task: task_mean(result, task, "dice") for task in tasks_of(result)}
 
 
 def mean_dice(result: dict[str, Any]) -> float | None:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from versemi.learning.benchmark.plan import Configuration
+from versemi.learning.benchmark.progress import course
 from versemi.tasks import get_task
 
 Result = dict[str, Any]
@@ -83,6 +84,39 @@ def draw_losses(results: Sequence[Result], path: Path) -> None:
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, ncols=2)
+    _save(figure, path)
+
+
+def draw_progress(results: Sequence[Result], path: Path) -> None:
+    """Draw the mean Dice over the tasks against minutes of training, for the first fraction.
+
+    Args:
+        results: of configurations without anything left out and with the first seed; others are
+            not drawn.
+        path: PNG.
+    """
+    fraction = min(r["fraction"] for r in results)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    shown = [r for r in results if r["fraction"] == fraction and not r["without"] and not r["seed"]]
+    for number, result in enumerate(shown):
+        points = course(result)
+        if points:
+            axis.plot(
+                [seconds / 60 for seconds, _ in points],
+                [dice for _, dice in points],
+                marker="o",
+                markersize=3,
+                color=_COLOURS[number % len(_COLOURS)],
+                label=result["method"],
+            )
+    axis.set_xlabel("minutes of training")
+    axis.set_ylabel(f"mean Dice, {fraction}% of the labels")
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)
     _save(figure, path)
 
 

@@ -16,6 +16,7 @@ from versemi.export import write_text
 from versemi.learning.benchmark import plots
 from versemi.learning.benchmark.execution import mean_dice, task_mean, tasks_of
 from versemi.learning.benchmark.plan import Configuration
+from versemi.learning.benchmark.progress import course, seconds_to
 from versemi.learning.protocol import Protocol
 from versemi.tasks import get_task
 
@@ -54,6 +55,7 @@ def write_report(
     write_text(_cases(results), docs / "benchmark-cases.csv")
     plots.draw_dice(results, tasks, docs / "pictures" / "benchmark-dice.png")
     plots.draw_losses(results, docs / "pictures" / "benchmark-losses.png")
+    plots.draw_progress(results, docs / "pictures" / "benchmark-progress.png")
     return write_text(_page(protocol, results, tasks, scale), docs / "benchmark.md")
 
 
@@ -132,7 +134,9 @@ def _page(
         for metric in METRICS:
             lines += [*_table(chosen, tasks, metric), ""]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
-    lines += ["![Training loss](pictures/benchmark-losses.png)", "", "## Rule", "", RULE, ""]
+    lines += ["![Training loss](pictures/benchmark-losses.png)", ""]
+    lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
+    lines += ["![Dice over time](pictures/benchmark-progress.png)", "", "## Rule", "", RULE, ""]
     return "\n".join(lines)
 
 
@@ -163,6 +167,37 @@ def _spread(values: Sequence[float | None], metric: str) -> str:
         return "-"
     spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
     return f"{mean(known):.{digits}f}{spread}"
+
+
+def _times(results: Sequence[Result]) -> list[str]:
+    """When each method came to what `supervised` reached at its end, with as many labels."""
+    lines = [
+        "Minutes of training until the mean Dice over the tasks first reached that of `supervised` "
+        "at its end, with as many labels and the first seed; measured after every fifth of a run, "
+        "straight lines between. A method with a model for each task trains one after the other.",
+        "",
+        "| labels | method | minutes | of the run's | final Dice |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        goal = [
+            mean_dice(r)
+            for r in results
+            if (r["method"], r["fraction"], r["seed"]) == ("supervised", result["fraction"], 0)
+        ]
+        points = course(result)
+        if not goal or goal[0] is None or not points or result["seed"]:
+            continue
+        seconds = seconds_to(points, goal[0])
+        cells = [
+            f"{result['fraction']}%",
+            Configuration.of(result).variant,
+            "never" if seconds is None else f"{seconds / 60:.0f}",
+            f"{points[-1][0] / 60:.0f}",
+            f"{100 * points[-1][1]:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _costs(results: Sequence[Result]) -> list[str]:
