@@ -33,6 +33,8 @@ class GroupSettings:
         coarse: factor between `spacing` and that of the coarse first pass; 0 if the group has
             none (its prompts were learnt from crops, so there is nothing to search in).
         margin: mm around a region of interest that the network sees beside it.
+        within: ``"lungs"`` if its structures lie in or at the lungs, so that nothing else of a
+            CT scan of a whole body is looked at; else empty.
     """
 
     spacing: tuple[float, float, float]
@@ -41,6 +43,7 @@ class GroupSettings:
     limits: tuple[float, float]
     coarse: float = 0.0
     margin: float = 0.0
+    within: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -61,6 +64,7 @@ class GroupSettings:
                 limits=tuple(float(v) for v in data["limits"]),  # type: ignore[arg-type]
                 coarse=float(data.get("coarse", 0.0)),
                 margin=float(data.get("margin", 0.0)),
+                within=str(data.get("within", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PackError(f"The pack's preprocessing cannot be read ({error!r}).") from None
@@ -73,6 +77,7 @@ class GroupSettings:
             and settings.normalisation in ("window", "percentile")
             and (settings.coarse == 0 or settings.coarse > 1)
             and settings.margin >= 0
+            and settings.within in ("", "lungs")
         )
         if not good:
             raise PackError(f"The pack's preprocessing makes no sense: {dict(data)}.")
@@ -84,7 +89,9 @@ DEFAULT_GROUPS: dict[str, GroupSettings] = {
     "ct": GroupSettings(
         (2.0, 2.0, 3.0), (64, 96, 96), "window", (-125.0, 275.0), coarse=2.0, margin=24.0
     ),
-    "ct_fine": GroupSettings((1.5, 1.5, 1.5), (64, 64, 64), "window", (-125.0, 275.0)),
+    "ct_fine": GroupSettings(
+        (1.5, 1.5, 1.5), (64, 64, 64), "window", (-125.0, 275.0), within="lungs"
+    ),
     "lge_mr": GroupSettings((1.25, 1.25, 1.25), (48, 80, 96), "percentile", (1.0, 99.0)),
     "t1_mr": GroupSettings((1.0, 1.0, 1.0), (48, 64, 48), "percentile", (1.0, 99.0)),
 }

@@ -14,6 +14,7 @@ from versemi.geometry import Grid, Header, Roi, bounding_box, image_corners
 from versemi.inference.device import Compute
 from versemi.inference.features import FeatureVolume
 from versemi.inference.localise import Box, Corners, box_of, clean, corners_of, region_of
+from versemi.inference.lungs import lung_region
 from versemi.modelpack import ModelPack
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import OUTSIDE, GroupSettings, intensity_limits, prepare
@@ -46,7 +47,7 @@ class PreparedScan:
         compute: device and precision.
         roi: where to look; everywhere if None.
         shrink: divides the window, after memory ran out.
-        search: whether to use the coarse pass at all.
+        search: whether to look for where the prompts are at all.
 
     Raises:
         InputError: the region of interest lies outside the scan.
@@ -76,6 +77,11 @@ class PreparedScan:
         content = _content(array)
         self.grid = _part(grid, content)
         window = [w // shrink for w in self.settings.window]
+        self._lungs = (
+            lung_region(array[content], self.grid, OUTSIDE + _AIR, SEARCH_MARGIN)
+            if search and roi is None and self.settings.within == "lungs"
+            else None
+        )
         self.features = FeatureVolume(array[content], network, compute, window)
         self._regions: dict[str, Box] | None = None
         self._answers: dict[tuple[str, Corners], Answer] = {}
@@ -89,9 +95,11 @@ class PreparedScan:
         """Where each prompt is to be looked for, after the coarse pass where there is one.
 
         A prompt that the coarse pass was not taught, or that it does not see, is looked for
-        everywhere: nothing is missed for the sake of speed.
+        everywhere: nothing is missed for the sake of speed. Of a group that lies within the lungs
+        everywhere means in the box around them, if the scan shows them.
         """
-        whole: Box = tuple(slice(0, n) for n in self.grid.shape)  # type: ignore[assignment]
+        everything: Box = tuple(slice(0, n) for n in self.grid.shape)  # type: ignore[assignment]
+        whole = self._lungs or everything
         few = self.features.windows <= _WORTH_SEARCHING
         searched = any(self._pack.settings(prompt).search for prompt in prompts)
         if not (self._search and searched and self.settings.coarse) or few:
