@@ -134,7 +134,7 @@ def test_stitched_features_equal_monais_sliding_window_inferer(pack):
     array = rng.uniform(-1, 1, size=(40, 48, 56)).astype(np.float32)
     compute = choose("cpu")
     compute = type(compute)(compute.device, None)
-    volume = FeatureVolume(array, network, compute, (32, 32, 32))
+    volume = FeatureVolume(array, network, compute, (32, 32, 32), 0.25)
     whole = (slice(0, 40), slice(0, 48), slice(0, 56))
     volume.compute([whole], lambda done, total: None, lambda: False)
     stitched = (volume._sum.float() / volume._weight)[:, :40, :48, :56]

@@ -33,6 +33,7 @@ class GroupSettings:
         coarse: factor between `spacing` and that of the coarse first pass; 0 if the group has
             none (its prompts were learnt from crops, so there is nothing to search in).
         margin: mm around a region of interest that the network sees beside it.
+        overlap: of neighbouring windows, as a share of their edge.
         within: ``"lungs"`` if its structures lie in or at the lungs, so that nothing else of a
             CT scan of a whole body is looked at; else empty.
     """
@@ -43,6 +44,7 @@ class GroupSettings:
     limits: tuple[float, float]
     coarse: float = 0.0
     margin: float = 0.0
+    overlap: float = 0.25
     within: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class GroupSettings:
                 limits=tuple(float(v) for v in data["limits"]),  # type: ignore[arg-type]
                 coarse=float(data.get("coarse", 0.0)),
                 margin=float(data.get("margin", 0.0)),
+                overlap=float(data.get("overlap", 0.25)),
                 within=str(data.get("within", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -77,6 +80,7 @@ class GroupSettings:
             and settings.normalisation in ("window", "percentile")
             and (settings.coarse == 0 or settings.coarse > 1)
             and settings.margin >= 0
+            and 0 <= settings.overlap < 1
             and settings.within in ("", "lungs")
         )
         if not good:
@@ -90,7 +94,7 @@ DEFAULT_GROUPS: dict[str, GroupSettings] = {
         (2.0, 2.0, 3.0), (64, 96, 96), "window", (-125.0, 275.0), coarse=2.0, margin=24.0
     ),
     "ct_fine": GroupSettings(
-        (1.5, 1.5, 1.5), (64, 64, 64), "window", (-125.0, 275.0), within="lungs"
+        (1.5, 1.5, 1.5), (64, 64, 64), "window", (-125.0, 275.0), overlap=0.125, within="lungs"
     ),
     "lge_mr": GroupSettings((1.25, 1.25, 1.25), (48, 80, 96), "percentile", (1.0, 99.0)),
     "t1_mr": GroupSettings((1.0, 1.0, 1.0), (48, 64, 48), "percentile", (1.0, 99.0)),

@@ -21,7 +21,6 @@ from versemi.inference.device import Compute
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import OUTSIDE
 
-OVERLAP = 0.25
 _HEAD_VOXELS = 1 << 20
 
 
@@ -33,6 +32,7 @@ class FeatureVolume:
         network: on the compute device.
         compute: device and precision.
         window: largest window, ``(D, H, W)`` voxels; smaller where the scan is smaller.
+        overlap: of neighbouring windows, as a share of their edge.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class FeatureVolume:
         network: PromptedNetwork,
         compute: Compute,
         window: Sequence[int],
+        overlap: float,
     ) -> None:
         self.shape = array.shape
         self._network = network
@@ -59,7 +60,7 @@ class FeatureVolume:
             [(b, s - b) for b, s in zip(self._before, short, strict=True)],
             constant_values=OUTSIDE,
         )
-        interval = tuple(max(1, int(w * (1 - OVERLAP))) for w in self.window)
+        interval = tuple(max(1, int(w * (1 - overlap))) for w in self.window)
         self._lattice: list[Box] = [
             tuple(place)  # type: ignore[misc]
             for place in dense_patch_slices(self._array.shape, self.window, interval)

@@ -82,7 +82,9 @@ class PreparedScan:
             if search and roi is None and self.settings.within == "lungs"
             else None
         )
-        self.features = FeatureVolume(array[content], network, compute, window)
+        self.features = FeatureVolume(
+            array[content], network, compute, window, self.settings.overlap
+        )
         self._regions: dict[str, Box] | None = None
         self._answers: dict[tuple[str, Corners], Answer] = {}
 
@@ -145,6 +147,7 @@ class PreparedScan:
             self._network,
             self._compute,
             self.features.window,
+            self.settings.overlap,
         )
         whole: Box = tuple(slice(0, n) for n in grid.shape)  # type: ignore[assignment]
         coarse.compute([whole], progress, cancel)

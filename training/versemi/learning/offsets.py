@@ -66,7 +66,11 @@ def choose_offsets(
         for case in source.cases[:MOST_SCANS]:
             labels = np.asarray(case.labels)
             volume = FeatureVolume(
-                np.asarray(case.image, dtype=np.float32), network, compute, group.window
+                np.asarray(case.image, dtype=np.float32),
+                network,
+                compute,
+                group.window,
+                group.overlap,
             )
             whole = tuple(slice(0, n) for n in labels.shape)
             volume.compute([whole], lambda done, total: None, lambda: False)  # type: ignore[list-item]
