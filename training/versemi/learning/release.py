@@ -148,6 +148,8 @@ def model_card(
     manifest: Manifest, reports: Mapping[str, Mapping[str, Any]], settings: RunSettings
 ) -> str:
     """The model card in Markdown: what the weights are, what made them, what they are worth."""
+    start = " --from PACK" if manifest.parent else ""
+    made = f" (PACK is {manifest.parent})" if manifest.parent else ""
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",
@@ -187,8 +189,8 @@ def model_card(
         "",
         "## Training",
         "",
-        "`versemi train --config base --data DATA --out RUN`, then `versemi measure RUN/pack "
-        "--data DATA`. The settings are `training/versemi/learning/base.yaml`: "
+        f"`versemi train --config base{start} --data DATA --out RUN`{made}, then `versemi measure "
+        "RUN/pack --data DATA`. The settings are `training/versemi/learning/base.yaml`: "
         f"{settings.steps} steps of {settings.samples} samples of different data sets, seed "
         f"{settings.seed}, {settings.method.synthetic:.0%} of the labelled crops mixed, the "
         "averaged weights of the last step. "
@@ -197,9 +199,6 @@ def model_card(
             if settings.method.unlabelled
             else "Labelled scans only; the unlabelled part of VerSemi was not used."
         ),
-        "",
-        "Afterwards the last bias of each prompt was moved "
-        "(`training/versemi/learning/offsets.py`), since training makes rare structures too large.",
         "",
         *([str(settings.pack["note"]).strip(), ""] if settings.pack.get("note") else []),
         "| data set | labelled scans trained on | kept for measuring | terms |",

@@ -15,7 +15,6 @@ from versemi.export import write_text
 from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
 from versemi.learning.data import SampleDataset
-from versemi.learning.offsets import apply_offsets, choose_offsets
 from versemi.learning.pictures import Pictures
 from versemi.learning.sources import build_sources
 from versemi.learning.trainer import LAST, PromptedTraining, run
@@ -38,8 +37,6 @@ def train(
     callbacks: tuple[Callback, ...] = (),
 ) -> PromptedNetwork:
     """Train, or go on with a run that was stopped; returns the averaged network.
-
-    Its prompts' last biases are set on the scans that it learnt from (`versemi.learning.offsets`).
 
     Args:
         settings: the run, its length included; they are written to ``settings.yaml``.
@@ -101,11 +98,7 @@ def train(
     )
     timed = {"steps": settings.steps, "samples": settings.samples, "seconds": clock.seconds}
     write_text(json.dumps(timed) + "\n", out / "training.json")
-    network = training.teacher.eval()
-    offsets = choose_offsets(network, sources, device="cpu" if accelerator == "cpu" else "auto")
-    write_text(json.dumps(offsets, indent=1) + "\n", out / "offsets.json")
-    apply_offsets(network, offsets)
-    return network.cpu()
+    return training.teacher.eval().cpu()
 
 
 def _check_checkpoint(path: Path) -> None:
