@@ -21,7 +21,9 @@ from versemi.inference.device import Compute
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import OUTSIDE
 
+# Voxels that the heads read at a time: on a CPU what fits into its caches, which halves the time.
 _HEAD_VOXELS = 1 << 20
+_HEAD_VOXELS_CPU = 1 << 16
 
 
 class FeatureVolume:
@@ -119,7 +121,8 @@ class FeatureVolume:
         box = self._padded(region)
         shape = tuple(s.stop - s.start for s in box)
         answer = np.empty((len(prompts), *shape), dtype=np.float32)
-        step = max(1, _HEAD_VOXELS // max(1, shape[1] * shape[2]))
+        voxels = _HEAD_VOXELS_CPU if device.type == "cpu" else _HEAD_VOXELS
+        step = max(1, voxels // max(1, shape[1] * shape[2]))
         with self._compute.context():
             index = torch.tensor(list(prompts), device=device)
             parameters = self._network.head_parameters(pooled.to(device)[None], index)

@@ -17,7 +17,8 @@ _NARROWEST_MM = 200.0
 _AIR_AROUND = 0.5
 # Bowel gas and airways are smaller.
 _SMALLEST_ML = 150.0
-_SEEN_AT_MM = 6.0
+#: A grid of this spacing tells lungs from everything else.
+LUNGS_SEEN_AT_MM = 6.0
 
 
 def lung_region(array: np.ndarray, grid: Grid, air: float, margin: float) -> Box | None:
@@ -27,7 +28,7 @@ def lung_region(array: np.ndarray, grid: Grid, air: float, margin: float) -> Box
 
     Args:
         array: a prepared CT scan, float32 ``(z, y, x)``, cut to what is not air.
-        grid: its voxels.
+        grid: its voxels, about :data:`LUNGS_SEEN_AT_MM` apart.
         air: what is darker is air.
         margin: mm around the lungs.
 
@@ -37,24 +38,15 @@ def lung_region(array: np.ndarray, grid: Grid, air: float, margin: float) -> Box
     spacing = np.array(grid.spacing[::-1])
     if (np.array(array.shape) * spacing)[1:].min() < _NARROWEST_MM:
         return None
-    steps = np.maximum(1, np.round(_SEEN_AT_MM / spacing)).astype(int)
-    dark = array[tuple(slice(None, None, int(n)) for n in steps)] <= air
+    dark = array <= air
     outline = np.concatenate([dark[:, [0, -1]].ravel(), dark[:, :, [0, -1]].ravel()])
     if outline.mean() < _AIR_AROUND:
         return None
     inside = np.stack([_closed_in(plane) for plane in dark])
     labels = components(inside)
-    ml = np.bincount(labels.ravel()) * float(np.prod(steps * spacing)) / 1000
+    ml = np.bincount(labels.ravel()) * float(np.prod(spacing)) / 1000
     ml[0] = 0
-    found = bounding_box((ml >= _SMALLEST_ML)[labels])
-    if found is None:
-        return None
-    wider = np.ceil(margin / spacing).astype(int) + steps
-    z, y, x = (
-        slice(max(0, s.start * int(n) - int(m)), min(size, s.stop * int(n) + int(m)))
-        for s, n, m, size in zip(found, steps, wider, array.shape, strict=True)
-    )
-    return z, y, x
+    return bounding_box((ml >= _SMALLEST_ML)[labels], [int(np.ceil(margin / s)) for s in spacing])
 
 
 def _closed_in(air: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from versemi.geometry import Grid, Header, Roi, bounding_box, image_corners
 from versemi.inference.device import Compute
 from versemi.inference.features import FeatureVolume
 from versemi.inference.localise import Box, Corners, box_of, clean, corners_of, region_of
-from versemi.inference.lungs import lung_region
+from versemi.inference.lungs import LUNGS_SEEN_AT_MM, lung_region
 from versemi.modelpack import ModelPack
 from versemi.network import PromptedNetwork
 from versemi.preprocessing import OUTSIDE, GroupSettings, intensity_limits, prepare
@@ -72,16 +72,13 @@ class PreparedScan:
         self._search = search
         self._limits = intensity_limits(image, self.settings, index_box(image, roi))
         corners = _clipped(image_corners(image), roi, self.settings.margin)
+        if search and roi is None and self.settings.within == "lungs":
+            corners = self._around_lungs(corners)
         grid = Grid.covering(corners, self.settings.spacing)
         array = prepare(image, grid, self._limits)
         content = _content(array)
         self.grid = _part(grid, content)
         window = [w // shrink for w in self.settings.window]
-        self._lungs = (
-            lung_region(array[content], self.grid, OUTSIDE + _AIR, SEARCH_MARGIN)
-            if search and roi is None and self.settings.within == "lungs"
-            else None
-        )
         self.features = FeatureVolume(
             array[content], network, compute, window, self.settings.overlap
         )
@@ -100,8 +97,7 @@ class PreparedScan:
         everywhere: nothing is missed for the sake of speed. Of a group that lies within the lungs
         everywhere means in the box around them, if the scan shows them.
         """
-        everything: Box = tuple(slice(0, n) for n in self.grid.shape)  # type: ignore[assignment]
-        whole = self._lungs or everything
+        whole: Box = tuple(slice(0, n) for n in self.grid.shape)  # type: ignore[assignment]
         few = self.features.windows <= _WORTH_SEARCHING
         searched = any(self._pack.settings(prompt).search for prompt in prompts)
         if not (self._search and searched and self.settings.coarse) or few:
@@ -136,6 +132,18 @@ class PreparedScan:
         index = [self._network.prompts.index(p) for p in asked]
         found = self.features.probability(region, index)
         return (found[:-1], found[-1]) if known else (found, None)
+
+    def _around_lungs(self, corners: np.ndarray) -> np.ndarray:
+        """Opposite corners of the box around the lungs, or all of the scan, ``(2, 3)`` in LPS."""
+        grid = Grid.covering(corners, (LUNGS_SEEN_AT_MM,) * 3)
+        array = prepare(self._image, grid, self._limits)
+        content = _content(array)
+        grid = _part(grid, content)
+        box = lung_region(array[content], grid, OUTSIDE + _AIR, SEARCH_MARGIN)
+        if box is None:
+            return corners
+        found = _part(grid, box).corners()
+        return np.stack([found.min(axis=0), found.max(axis=0)])
 
     def _find(
         self, progress: Callable[[int, int], None], cancel: Callable[[], bool]
