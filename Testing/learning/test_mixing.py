@@ -62,7 +62,7 @@ def test_boxes_fit_into_crops_of_different_shapes():
 
 
 def test_prompts_of_the_group_that_are_not_covered_are_doubtful():
-    labels = MixedLabels.plain(crop(), ("lung_tumour",))
+    labels = MixedLabels.plain(crop(), ("spleen",))
     assert "liver" in doubtful_prompts(labels)
     assert "left_atrium" not in doubtful_prompts(labels)
 
