@@ -27,9 +27,7 @@ def mask_of(node: Any, segment_id: str, volume: Any) -> np.ndarray:
 def ball(volume: Any, ras: Sequence[float], radius: float = BRUSH_MM) -> np.ndarray:
     """The voxels within `radius` mm of a RAS point, bool ``(k, j, i)``."""
     shape = slicer.util.arrayFromVolume(volume).shape
-    index = np.moveaxis(np.indices(shape)[::-1], 0, -1)
-    ijk_to_ras = VolumeInput.ijkToRas(volume)
-    points = index @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3]
+    points = _ras(volume, np.moveaxis(np.indices(shape)[::-1], 0, -1))
     return np.linalg.norm(points - np.asarray(ras), axis=-1) <= radius
 
 
@@ -40,12 +38,10 @@ def edge_near(
 
     The first segment and the point itself where all are empty.
     """
-    ijk_to_ras = VolumeInput.ijkToRas(volume)
     wanted = np.asarray(ras, float)
     best, found, shortest = segment_ids[0], wanted, np.inf
     for segment_id in segment_ids:
-        index = np.argwhere(mask_of(node, segment_id, volume))[:, ::-1]
-        points = index @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3]
+        points = _ras(volume, np.argwhere(mask_of(node, segment_id, volume))[:, ::-1])
         away = np.linalg.norm(points - wanted, axis=1)
         if len(away) and away.min() < shortest:
             best, found, shortest = segment_id, points[away.argmin()], float(away.min())
@@ -64,6 +60,12 @@ def paint(node: Any, segment_id: str, volume: Any, stroke: np.ndarray) -> None:
 def erase(node: Any, segment_id: str, volume: Any, stroke: np.ndarray) -> None:
     """Take voxels from a segment."""
     _write(node, segment_id, volume, mask_of(node, segment_id, volume) & ~stroke)
+
+
+def _ras(volume: Any, index: np.ndarray) -> np.ndarray:
+    """Where voxels ``(..., 3)``, i, j, k, are: RAS in mm."""
+    ijk_to_ras = VolumeInput.ijkToRas(volume)
+    return np.asarray(index @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3])
 
 
 def _write(node: Any, segment_id: str, volume: Any, mask: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from versemi.cli.options import (
     DeviceOption,
     DocsOption,
     ReportOption,
+    RunsOption,
     output,
     result_table,
     say,
@@ -24,7 +25,7 @@ def benchmark(
     protocol: Annotated[
         Path, typer.Option("--protocol", metavar="FILE", help="Tasks and cases, in JSON.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")],
+    out: RunsOption,
     docs: DocsOption = None,
     only: Annotated[
         list[str] | None,

@@ -71,6 +71,7 @@ CasesOption = Annotated[
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")
 ]
+RunsOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")]
 DocsOption = Annotated[
     Path | None,
     typer.Option("--docs", metavar="DIR", help="Write the page here; by default into OUT."),

@@ -12,6 +12,7 @@ from versemi.cli.options import (
     DeviceOption,
     DocsOption,
     ReportOption,
+    RunsOption,
     output,
     result_table,
     say,
@@ -25,7 +26,7 @@ def simulate(
         Path,
         typer.Option("--data", metavar="DIR", help="Folder of the data sets and the protocol."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")],
+    out: RunsOption,
     docs: DocsOption = None,
     only: Annotated[
         list[str] | None,

@@ -150,10 +150,9 @@ def _color(text: str) -> tuple[int, int, int]:
 def _group(pack: ModelPack, modality: str, asked: str | None) -> str:
     groups = sorted({task.group for task in pack.tasks if task.modality == modality})
     # A group with a coarse pass looks at whole scans; it suits whatever may be added.
-    usual = [group for group in groups if pack.manifest.groups[group].coarse]
-    for only in (groups, usual):
-        if asked is None and len(only) == 1:
-            return only[0]
+    usual = [group for group in groups if pack.manifest.groups[group].coarse] or groups
+    if asked is None and len(usual) == 1:
+        return usual[0]
     if asked is None or asked not in groups:
         known = ", ".join(groups) or "none"
         raise InputError(

@@ -74,14 +74,9 @@ class PreparedScan:
         corners = _clipped(image_corners(image), roi, self.settings.margin)
         if search and roi is None and self.settings.within == "lungs":
             corners = self._around_lungs(corners)
-        grid = Grid.covering(corners, self.settings.spacing)
-        array = prepare(image, grid, self._limits)
-        content = _content(array)
-        self.grid = _part(grid, content)
+        self.grid, array = self._seen(corners, self.settings.spacing)
         window = [w // shrink for w in self.settings.window]
-        self.features = FeatureVolume(
-            array[content], network, compute, window, self.settings.overlap
-        )
+        self.features = FeatureVolume(array, network, compute, window, self.settings.overlap)
         self._regions: dict[str, Box] | None = None
         self._answers: dict[tuple[str, Corners], Answer] = {}
 
@@ -133,13 +128,17 @@ class PreparedScan:
         found = self.features.probability(region, index)
         return (found[:-1], found[-1]) if known else (found, None)
 
-    def _around_lungs(self, corners: np.ndarray) -> np.ndarray:
-        """Opposite corners of the box around the lungs, or all of the scan, ``(2, 3)`` in LPS."""
-        grid = Grid.covering(corners, (LUNGS_SEEN_AT_MM,) * 3)
+    def _seen(self, corners: np.ndarray, spacing: Sequence[float]) -> tuple[Grid, np.ndarray]:
+        """The scan between two corners, prepared and without the air around what it shows."""
+        grid = Grid.covering(corners, spacing)
         array = prepare(self._image, grid, self._limits)
         content = _content(array)
-        grid = _part(grid, content)
-        box = lung_region(array[content], grid, OUTSIDE + _AIR, SEARCH_MARGIN)
+        return _part(grid, content), array[content]
+
+    def _around_lungs(self, corners: np.ndarray) -> np.ndarray:
+        """Opposite corners of the box around the lungs, or all of the scan, ``(2, 3)`` in LPS."""
+        grid, array = self._seen(corners, (LUNGS_SEEN_AT_MM,) * 3)
+        box = lung_region(array, grid, OUTSIDE + _AIR, SEARCH_MARGIN)
         if box is None:
             return corners
         found = _part(grid, box).corners()

@@ -33,7 +33,6 @@ def train(
     nodes: int = 1,
     workers: int = 1,
     start: ModelPack | None = None,
-    clock: TrainingTime | None = None,
     callbacks: tuple[Callback, ...] = (),
 ) -> PromptedNetwork:
     """Train, or go on with a run that was stopped; returns the averaged network.
@@ -46,7 +45,6 @@ def train(
         accelerator, devices, nodes: as Lightning names them.
         workers: processes that prepare crops.
         start: pack whose weights to start from; random ones without.
-        clock: measures the seconds of training.
         callbacks: more of Lightning's callbacks.
 
     Raises:
@@ -85,7 +83,7 @@ def train(
         partner=partner,
         described=described,
     )
-    clock = clock or TrainingTime()
+    clock = TrainingTime()
     run(
         training,
         dataset,

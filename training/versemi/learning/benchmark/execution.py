@@ -16,7 +16,6 @@ from versemi.export import write_text
 from versemi.inference import Segmenter
 from versemi.learning.benchmark.plan import Configuration
 from versemi.learning.benchmark.progress import Snapshots, measured_along
-from versemi.learning.callbacks import TrainingTime
 from versemi.learning.protocol import Protocol, runs_of
 from versemi.learning.release import release
 from versemi.learning.run import train
@@ -65,15 +64,13 @@ def execute(
         place = folder / name
         if not (place / "pack").is_dir():
             tell(f"{configuration.folder}: training {name}, {settings.steps} steps")
-            clock = TrainingTime()
             network = train(
                 settings,
                 protocol.folder,
                 place,
                 cache=cache,
                 accelerator=accelerator,
-                clock=clock,
-                callbacks=(Snapshots(settings, protocol.folder, place / "snapshots", clock),),
+                callbacks=(Snapshots(settings, protocol.folder, place / "snapshots"),),
             )
             release(settings, network, protocol.folder, place / "pack")
         tell(f"{configuration.folder}: measuring {name}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -64,9 +65,7 @@ def draw_losses(results: Sequence[Result], path: Path) -> None:
         results: what was run.
         path: PNG.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    figure, axis = _chart("share of the run's steps", "training loss")
     for number, result in enumerate(r for r in results if r["seed"] == 0):
         for run in result["runs"]:
             if not run["losses"]:
@@ -79,12 +78,7 @@ def draw_losses(results: Sequence[Result], path: Path) -> None:
                 linewidth=1.0,
                 label=Configuration.of(result).folder if run is result["runs"][0] else None,
             )
-    axis.set_xlabel("share of the run's steps")
-    axis.set_ylabel("training loss")
-    axis.grid(alpha=0.3)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=7, ncols=2)
-    _save(figure, path)
+    _save_chart(figure, axis, path)
 
 
 def draw_progress(results: Sequence[Result], path: Path) -> None:
@@ -96,9 +90,8 @@ def draw_progress(results: Sequence[Result], path: Path) -> None:
         path: PNG.
     """
     fraction = min(r["fraction"] for r in results)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    figure, axis = _chart("minutes of training", f"mean Dice, {fraction}% of the labels")
+    axis.set_ylim(0, 1)
     shown = [r for r in results if r["fraction"] == fraction and not r["without"] and not r["seed"]]
     for number, result in enumerate(shown):
         points = course(result)
@@ -111,12 +104,23 @@ def draw_progress(results: Sequence[Result], path: Path) -> None:
                 color=_COLOURS[number % len(_COLOURS)],
                 label=result["method"],
             )
-    axis.set_xlabel("minutes of training")
-    axis.set_ylabel(f"mean Dice, {fraction}% of the labels")
-    axis.set_ylim(0, 1)
+    _save_chart(figure, axis, path)
+
+
+def _chart(across: str, up: str) -> tuple[Figure, Axes]:
+    """One panel for curves, with what its axes show."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
     axis.grid(alpha=0.3)
+    return figure, axis
+
+
+def _save_chart(figure: Figure, axis: Axes, path: Path) -> None:
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=7, ncols=2)
     _save(figure, path)
 
 

@@ -34,16 +34,12 @@ class Snapshots(Callback):
         settings: the run's.
         data: folder that holds the data sets' folders.
         folder: gets the packs; each has a file ``NN.json`` beside it with steps and seconds.
-        clock: tells the seconds.
     """
 
-    def __init__(
-        self, settings: RunSettings, data: Path, folder: Path, clock: TrainingTime
-    ) -> None:
+    def __init__(self, settings: RunSettings, data: Path, folder: Path) -> None:
         self._settings = settings
         self._data = data
         self._folder = folder
-        self._clock = clock
         self._at = {round(share * settings.steps): round(share * 100) for share in SHARES}
         self._last = 0
 
@@ -61,7 +57,8 @@ class Snapshots(Callback):
         name = str(self._at[step])
         network = copy.deepcopy(pl_module.teacher).cpu().eval()
         release(self._settings, network, self._data, self._folder / name)
-        point = {"steps": step, "seconds": self._clock.seconds}
+        clock = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
+        point = {"steps": step, "seconds": clock.seconds}
         write_text(json.dumps(point) + "\n", self._folder / f"{name}.json")
 
 

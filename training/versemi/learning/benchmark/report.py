@@ -179,16 +179,13 @@ def _times(results: Sequence[Result]) -> list[str]:
         "| labels | method | minutes | of the run's | final Dice |",
         "|---|---|---|---|---|",
     ]
-    for result in results:
-        goal = [
-            mean_dice(r)
-            for r in results
-            if (r["method"], r["fraction"], r["seed"]) == ("supervised", result["fraction"], 0)
-        ]
-        points = course(result)
-        if not goal or goal[0] is None or not points or result["seed"]:
+    firsts = [result for result in results if not result["seed"]]
+    goals = {r["fraction"]: mean_dice(r) for r in firsts if r["method"] == "supervised"}
+    for result in firsts:
+        points, goal = course(result), goals.get(result["fraction"])
+        if goal is None or not points:
             continue
-        seconds = seconds_to(points, goal[0])
+        seconds = seconds_to(points, goal)
         cells = [
             f"{result['fraction']}%",
             Configuration.of(result).variant,

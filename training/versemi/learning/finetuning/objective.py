@@ -54,7 +54,7 @@ class Objective:
 
     prompts: tuple[str, ...]
     unlabelled: bool = True
-    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5, own_voxels=0.0)
+    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5)
     distillation: float = 1.0
     anchor: float = 0.01
 
@@ -64,8 +64,8 @@ class Objective:
 
         A prompt that has learnt to find its structure would only find too much of it.
         """
-        known = cls(prompts, unlabelled)
-        return replace(known, method=replace(known.method, own_voxels=0.1)) if new else known
+        made = cls(prompts, unlabelled)
+        return made if new else replace(made, method=replace(made.method, own_voxels=0.0))
 
     def losses(
         self, networks: Networks, parent: PromptedNetwork, sample: Sample, done: float
