@@ -26,6 +26,7 @@ from rich.markdown import Markdown
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from versemi.inference.device import choose
 from versemi.learning.cache import CachedCase
 from versemi.learning.data import SampleDataset
 from versemi.learning.objective import encode, supervised_losses
@@ -39,6 +40,7 @@ TASK = "left_atrium"
 SPLIT = 1
 FEATURES = 16
 CHANNELS = (16, 32, 64, 128, 256)
+_COMPUTE = choose("cpu")
 
 
 class Plain(nn.Module):
@@ -126,12 +128,12 @@ def _speed(network: PromptedNetwork) -> dict[str, float]:
     steps, passes = [], []
     for _ in range(4):
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+        with _COMPUTE.precision():
             features, _ = network.encode(image)
         features.float().square().mean().backward()
         steps.append(time.perf_counter() - start)
         start = time.perf_counter()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with _COMPUTE.context():
             network.encode(image)
         passes.append(time.perf_counter() - start)
     network.zero_grad()
@@ -152,7 +154,7 @@ def _train(network: PromptedNetwork, dataset: SampleDataset, seconds: float) -> 
             group["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * done))
         optimizer.zero_grad()
         batch = sample.labelled
-        with torch.autocast("cpu", torch.bfloat16):
+        with _COMPUTE.precision():
             losses, _ = supervised_losses(encode(network, batch.image, batch.runs), batch)
         torch.stack(list(losses.values())).sum().backward()
         if all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None):
@@ -168,7 +170,7 @@ def _dice(network: PromptedNetwork, case: CachedCase) -> float:
     image, labels = np.asarray(case.image, dtype=np.float32), np.asarray(case.labels) > 0
     pad = [(0, -n % network.divisor) for n in image.shape]
     padded = torch.from_numpy(np.pad(image, pad, constant_values=-1.0))[None, None]
-    with torch.autocast("cpu", torch.bfloat16):
+    with _COMPUTE.precision():
         logits = network(padded, torch.tensor([0]))[0, 0].float().numpy()
     found = logits[tuple(slice(n) for n in image.shape)] > 0
     return float(2 * (found & labels).sum() / (found.sum() + labels.sum()))
@@ -180,7 +182,8 @@ def _page(rows: list[dict[str, Any]], minutes: float, cases: int) -> str:
         "",
         f"{minutes:g} minutes of training each on the left atrium with 8 labelled scans, measured "
         f"on {cases} others of the training pool (at the training spacing, last weights); times "
-        f"of one crop of 80 x 80 x 48 voxels in bf16 with {torch.get_num_threads()} threads.",
+        f"of one crop of 80 x 80 x 48 voxels with {_COMPUTE.name} and {torch.get_num_threads()} "
+        "threads.",
         "",
         "| backbone | parameters | training step | inference | steps made | Dice |",
         "|---|---|---|---|---|---|",

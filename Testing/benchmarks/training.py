@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor
 
+from versemi.inference.device import choose
 from versemi.learning import methods
 from versemi.learning.data import RUN, MicroBatch, Sample, Unlabelled
 from versemi.learning.methods import MethodSettings, Networks, build_method
@@ -99,6 +100,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=8, help="steps of each; the fastest counts")
     arguments = parser.parse_args()
     console = Console()
+    compute = choose("cpu")
     torch.manual_seed(0)
     network = build_network(NetworkSettings((*PROMPTS, FOREGROUND)))
     teacher = build_network(NetworkSettings((*PROMPTS, FOREGROUND)))
@@ -108,7 +110,7 @@ def main() -> int:
     def step(encoder: Callable[..., list[Encoded]]) -> float:
         network.zero_grad()
         methods.encode = encoder
-        with torch.autocast("cpu", torch.bfloat16):
+        with compute.precision():
             losses = method(Networks(network, teacher), data, 1.0)
         total = torch.stack(list(losses.values())).sum()
         total.backward()
@@ -116,7 +118,7 @@ def main() -> int:
 
     def teacher_pass() -> None:
         assert data.unlabelled is not None
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), compute.precision():
             encode(teacher, data.unlabelled.weak, data.unlabelled.mixed.runs)
 
     one, many = step(encode), step(pass_for_each)
@@ -134,6 +136,7 @@ def main() -> int:
         "seconds": seconds,
         "ratio": ratio,
         "losses": [one, many],
+        "device": compute.name,
         "threads": torch.get_num_threads(),
         "crop": SHAPE,
         "prompts": len(PROMPTS),
@@ -165,9 +168,9 @@ def _page(results: dict[str, Any]) -> str:
             "",
             f"Forward and backward pass of VerSemi's losses on one labelled and one unlabelled "
             f"crop of {' x '.join(str(n) for n in results['crop'])} voxels, {results['prompts']} "
-            f"prompts and *foreground*, bf16, {results['threads']} threads; the fastest of several "
-            f"steps. Both arrangements give the same loss ({results['losses'][0]:.4f} and "
-            f"{results['losses'][1]:.4f}).",
+            f"prompts and *foreground*, {results['device']}, {results['threads']} threads; the "
+            f"fastest of several steps. Both arrangements give the same loss "
+            f"({results['losses'][0]:.4f} and {results['losses'][1]:.4f}).",
             "",
             "| arrangement | seconds |",
             "|---|---:|",

@@ -157,6 +157,17 @@ def test_a_scan_smaller_than_a_window_simply_works(segmenter):
     assert result.label_map.GetSize() == image.GetSize()
 
 
+def test_whole_windows_put_a_small_scan_amid_air_and_shrunk_ones_do_not(pack):
+    network, compute = pack.build_network(), choose("cpu")
+    array = np.random.default_rng(0).uniform(-0.5, 1, size=(20, 34, 50)).astype(np.float32)
+    shrunk = FeatureVolume(array, network, compute, (48, 48, 48), 0.25)
+    assert shrunk.window == (32, 48, 48)
+    whole = FeatureVolume(array, network, compute, (48, 48, 48), 0.25, whole_windows=True)
+    assert whole.window == (48, 48, 48)
+    assert np.array_equal(whole._array[14:34, 7:41], array)
+    assert (whole._array[:14] == -1).all() and (whole._array[34:] == -1).all()
+
+
 def test_air_around_the_body_changes_nothing(segmenter):
     body = sitk.Clamp(scan(), sitk.sitkFloat32, -90.0, 250.0)
     # A whole number of the group's voxels (4 mm) on each side, so that the grids coincide.

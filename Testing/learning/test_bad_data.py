@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,22 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_entry(small_data, tmp_pa
     assert prepared(small_data, tmp_path / "cache").labelled
 
 
+# The settings -----------------------------------------------------------------------------------
+
+
+def test_a_crop_that_the_network_cannot_halve_is_told_at_once(small_data, small_config, tmp_path):
+    settings = load_settings(small_config)
+    odd = ({**settings.sources[0], "crop": [16, 40, 32]}, *settings.sources[1:])
+    with pytest.raises(InputError, match=r"crop of ct is 16 x 40 x 32 voxels.*multiples of 16"):
+        train(
+            replace(settings, sources=odd),
+            small_data,
+            tmp_path / "run",
+            cache=tmp_path / "cache",
+            device="cpu",
+        )
+
+
 # The checkpoint ---------------------------------------------------------------------------------
 
 
@@ -184,6 +201,6 @@ def test_a_damaged_checkpoint_is_one_sentence_and_stays(small_data, small_config
             small_data,
             tmp_path / "run",
             cache=tmp_path / "cache",
-            accelerator="cpu",
+            device="cpu",
         )
     assert broken.read_bytes() == b"PK half of a checkpoint"

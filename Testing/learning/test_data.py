@@ -123,12 +123,12 @@ def test_unlabelled_crops_keep_their_place_while_intensities_and_a_box_change(da
     assert unlabelled.weak.shape == unlabelled.strong.image.shape
 
 
-def with_negatives(small_config, small_data, tmp_path, **settings):
+def with_negatives(small_config, small_data, tmp_path, more=None, **settings):
     """The small scans, with the second data set called what excludes most prompts."""
     shown = load_settings(small_config).sources[1]
     (tmp_path / "hippocampus").symlink_to(small_data / "mr", target_is_directory=True)
     entry = {**shown, "folder": "hippocampus", "labels": {1: "hippocampus_anterior"}}
-    entry |= {"group": "t1_mr", "negatives": 1.0}
+    entry |= {"group": "t1_mr", "negatives": 1.0, **(more or {})}
     return SampleDataset(
         build_sources([entry], tmp_path, tmp_path / "cache", unlabelled=False),
         ("spleen", "left_atrium", "hippocampus_anterior", "hippocampus_posterior", "foreground"),
@@ -155,6 +155,31 @@ def test_a_prompt_that_anatomy_excludes_is_asked_and_known_to_be_absent(
     # Its sister is neither labelled there nor excluded: the background says nothing of it.
     _, known = batches[0].labels[0].target("hippocampus_posterior")
     assert torch.equal(known, batches[0].labels[0].values > 0)
+
+
+def test_scans_are_also_asked_as_a_group_prepares_them_whose_prompts_they_cannot_show(
+    small_config, small_data, tmp_path
+):
+    more = {"strange_groups": {"ct": {"crop": [16, 24, 24], "weight": 1e6}}}
+    dataset = with_negatives(small_config, small_data, tmp_path, more)
+    own, strange = dataset.sources
+    assert strange.name == f"{own.name}_as_ct" and strange.group == "ct"
+    assert [case.name for case in strange.cases] == [case.name for case in own.cases]
+    # The background lies around 200, as if that were Hounsfield units within [-125, 275].
+    assert np.median(strange.cases[0].image) == pytest.approx(325 / 400 * 2 - 1, abs=0.02)
+    assert np.median(own.cases[0].image) < 0.3
+    for batch in (dataset[i].labelled for i in range(8)):
+        assert batch.prompts == [["foreground", "spleen"]]
+        labels = batch.labels[0]
+        assert labels.target("spleen")[1].all() and not labels.values.any()
+        # Something is shown there, labelled or not.
+        assert not labels.target("foreground")[1].any()
+
+
+def test_a_strange_group_whose_prompts_may_be_shown_is_refused(small_config, small_data, tmp_path):
+    more = {"strange_groups": {"t1_mr": {"crop": [16, 24, 24], "weight": 1.0}}}
+    with pytest.raises(InputError, match="hippocampus cannot be a stranger to the group t1_mr"):
+        with_negatives(small_config, small_data, tmp_path, more)
 
 
 def test_a_blank_crop_is_noise_in_which_every_prompt_is_known_to_be_absent(

@@ -40,7 +40,7 @@ def go(config: Path, data: Path, out: Path, cache: Path) -> torch.nn.Module:
     module.run = partial(whole, epoch=BETWEEN_CHECKPOINTS)
     try:
         settings = replace(load_settings(config), steps=STEPS)
-        return train(settings, data, out, cache=cache, workers=0, accelerator="cpu")
+        return train(settings, data, out, cache=cache, workers=0, device="cpu")
     finally:
         module.run = whole
         torch.set_num_threads(threads)

@@ -74,7 +74,7 @@ def test_labels_that_a_run_may_not_read_leave_no_trace_in_its_losses(
         for name, settings in runs.items():
             out = tmp_path / attempt / name
             cache = tmp_path / f"cache-{attempt}"
-            train(settings, data, out, cache=cache, workers=0, accelerator="cpu")
+            train(settings, data, out, cache=cache, workers=0, device="cpu")
             losses += course(out)
         curves.append(losses)
     assert len(curves[0]) >= 2

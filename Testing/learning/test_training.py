@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(small_data, small_co
     settings = load_settings(small_config)
     cache = tmp_path / "cache"
     whole, dataset = start(settings, small_data, cache)
-    run(whole, dataset, tmp_path / "whole", epoch=2, workers=0, accelerator="cpu")
+    run(whole, dataset, tmp_path / "whole", epoch=2, workers=0, device="cpu")
 
     class Stopped(Exception):
         pass
@@ -61,19 +62,29 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(small_data, small_co
 
     half, _ = start(settings, small_data, cache, Stopping)
     with pytest.raises(Stopped):
-        run(half, dataset, tmp_path / "halved", epoch=2, workers=0, accelerator="cpu")
+        run(half, dataset, tmp_path / "halved", epoch=2, workers=0, device="cpu")
     resumed, _ = start(settings, small_data, cache)
-    run(resumed, dataset, tmp_path / "halved", epoch=2, workers=0, accelerator="cpu")
+    run(resumed, dataset, tmp_path / "halved", epoch=2, workers=0, device="cpu")
     assert resumed.trainer.global_step == whole.trainer.global_step == 6
     # oneDNN sums in no fixed order on two threads; the course is the same up to that.
     assert torch.allclose(weights(resumed), weights(whole), atol=2e-3)
 
 
-def test_training_lowers_the_loss_on_an_easy_problem(small_data, small_config, tmp_path):
-    from dataclasses import replace
+@pytest.mark.parametrize("fast, precision", [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_cpu_without_bf16_trains_in_float32(
+    small_data, small_config, tmp_path, monkeypatch, fast, precision
+):
+    monkeypatch.setattr("versemi.inference.device._cpu_is_fast_at_bf16", lambda: fast)
+    settings = replace(load_settings(small_config), steps=1, samples=1)
+    module, dataset = start(settings, small_data, tmp_path / "cache")
+    run(module, dataset, tmp_path / "run", workers=0, device="cpu")
+    assert module.trainer.precision == precision
+    assert module.trainer.global_step == 1
 
+
+def test_training_lowers_the_loss_on_an_easy_problem(small_data, small_config, tmp_path):
     settings = replace(load_settings(small_config), steps=40, rate=0.003)
-    train(settings, small_data, tmp_path, cache=tmp_path / "cache", workers=0, accelerator="cpu")
+    train(settings, small_data, tmp_path, cache=tmp_path / "cache", workers=0, device="cpu")
     course = losses(tmp_path)
     assert len(course) == 4
     assert sum(course[-2:]) < 0.9 * sum(course[:2])
@@ -94,7 +105,7 @@ def test_a_gradient_that_stays_infinite_ends_the_run_with_a_sentence(
     settings = load_settings(small_config)
     module, dataset = start(settings, small_data, tmp_path / "cache", Diverging)
     with pytest.raises(VersemiError, match="not finite for 2 steps in a row"):
-        run(module, dataset, tmp_path / "run", workers=0, accelerator="cpu")
+        run(module, dataset, tmp_path / "run", workers=0, device="cpu")
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_names_the_scans(
@@ -110,21 +121,19 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_scans(
     settings = load_settings(small_config)
     module, dataset = start(settings, small_data, tmp_path / "cache", Poisoned)
     with pytest.raises(VersemiError, match=r"nan at step 4, sample 8 \((ct|mr)_\d"):
-        run(module, dataset, tmp_path / "run", epoch=2, workers=0, accelerator="cpu")
+        run(module, dataset, tmp_path / "run", epoch=2, workers=0, device="cpu")
     kept = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
     assert kept["global_step"] == 4
     assert all(torch.isfinite(v).all() for v in kept["state_dict"].values())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(small_data, small_config, tmp_path):
-    from dataclasses import replace
-
     settings = load_settings(small_config)
     module, dataset = start(settings, small_data, tmp_path / "cache")
-    run(module, dataset, tmp_path / "run", epoch=3, workers=0, accelerator="cpu")
+    run(module, dataset, tmp_path / "run", epoch=3, workers=0, device="cpu")
     other, dataset = start(replace(settings, rate=0.5), small_data, tmp_path / "cache")
     with pytest.raises(InputError, match="rate was 0.001 and is 0.5"):
-        run(other, dataset, tmp_path / "run", epoch=3, workers=0, accelerator="cpu")
+        run(other, dataset, tmp_path / "run", epoch=3, workers=0, device="cpu")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
@@ -148,7 +157,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
 
     monkeypatch.setattr(callbacks.os, "replace", full_after_one)
     with pytest.raises(OutputError, match="No space left"):
-        run(module, dataset, tmp_path / "run", epoch=2, workers=0, accelerator="cpu")
+        run(module, dataset, tmp_path / "run", epoch=2, workers=0, device="cpu")
     assert [p.name for p in (tmp_path / "run").glob("*.ckpt*")] == ["last.ckpt"]
     kept = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
     assert kept["global_step"] == 2
@@ -168,7 +177,7 @@ def test_two_processes_follow_the_course_of_one(small_data, small_config, tmp_pa
         "data, config, out, cache = map(Path, sys.argv[1:5])\n"
         "settings = replace(load_settings(config), steps=10)\n"
         "if __name__ == '__main__':\n"
-        "    train(settings, data, out, cache=cache, workers=0, accelerator='cpu',\n"
+        "    train(settings, data, out, cache=cache, workers=0, device='cpu',\n"
         "          devices=int(sys.argv[5]))\n"
     )
     script = tmp_path / "go.py"

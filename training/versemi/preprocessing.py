@@ -36,6 +36,9 @@ class GroupSettings:
         overlap: of neighbouring windows, as a share of their edge.
         within: ``"lungs"`` if its structures lie in or at the lungs, so that nothing else of a
             CT scan of a whole body is looked at; else empty.
+        whole_windows: whether a scan that is smaller than a window lies in the middle of it, with
+            air around, as crops that hang over a scan's border do in training. Without, windows
+            shrink to the scan.
     """
 
     spacing: tuple[float, float, float]
@@ -46,6 +49,7 @@ class GroupSettings:
     margin: float = 0.0
     overlap: float = 0.25
     within: str = ""
+    whole_windows: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -68,6 +72,7 @@ class GroupSettings:
                 margin=float(data.get("margin", 0.0)),
                 overlap=float(data.get("overlap", 0.25)),
                 within=str(data.get("within", "")),
+                whole_windows=bool(data.get("whole_windows", False)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PackError(f"The pack's preprocessing cannot be read ({error!r}).") from None
@@ -94,7 +99,14 @@ DEFAULT_GROUPS: dict[str, GroupSettings] = {
         (2.0, 2.0, 3.0), (64, 96, 96), "window", (-125.0, 275.0), coarse=2.0, margin=24.0
     ),
     "ct_fine": GroupSettings(
-        (1.5, 1.5, 1.5), (64, 64, 64), "window", (-125.0, 275.0), overlap=0.125, within="lungs"
+        (1.5, 1.5, 1.5),
+        (80, 80, 80),
+        "window",
+        (-125.0, 275.0),
+        margin=24.0,
+        overlap=0.125,
+        within="lungs",
+        whole_windows=True,
     ),
     "lge_mr": GroupSettings((1.25, 1.25, 1.25), (48, 80, 96), "percentile", (1.0, 99.0)),
     "t1_mr": GroupSettings((1.0, 1.0, 1.0), (48, 64, 48), "percentile", (1.0, 99.0)),

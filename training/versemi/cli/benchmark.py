@@ -107,7 +107,6 @@ def benchmark(
                 configuration,
                 out,
                 cache=cache or out / "prepared",
-                accelerator={"cuda": "gpu"}.get(device.value, device.value),
                 device=device.value,
                 tell=say,
             )

@@ -110,7 +110,7 @@ def train(
             root,
             folder,
             cache=cache or out / "prepared",
-            accelerator={"cuda": "gpu"}.get(device.value, device.value),
+            device=device.value,
             devices=devices,
             nodes=nodes,
             start=parent,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -31,15 +32,17 @@ class Compute:
         precision = str(self.autocast or torch.float32).removeprefix("torch.")
         return f"{self.device.type} ({precision})"
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """Run the enclosed code in the device's precision."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
+
     @contextmanager
     def context(self) -> Iterator[None]:
         """Run the enclosed code without gradients, in the device's precision."""
-        with torch.inference_mode():
-            if self.autocast is None:
-                yield
-            else:
-                with torch.autocast(self.device.type, self.autocast):
-                    yield
+        with torch.inference_mode(), self.precision():
+            yield
 
 
 def choose(device: str = "auto") -> Compute:

@@ -35,6 +35,7 @@ class FeatureVolume:
         compute: device and precision.
         window: largest window, ``(D, H, W)`` voxels; smaller where the scan is smaller.
         overlap: of neighbouring windows, as a share of their edge.
+        whole_windows: windows keep their size where the scan is smaller.
     """
 
     def __init__(
@@ -44,16 +45,16 @@ class FeatureVolume:
         compute: Compute,
         window: Sequence[int],
         overlap: float,
+        *,
+        whole_windows: bool = False,
     ) -> None:
         self.shape = array.shape
         self._network = network
         self._compute = compute
         divisor = network.divisor
         # Two voxels a side at the bottleneck at the least: the norm of a single one is undefined.
-        self.window = tuple(
-            max(2 * divisor, min(_round_up(w, divisor), _round_up(n, divisor)))
-            for w, n in zip(window, array.shape, strict=True)
-        )
+        most = window if whole_windows else np.minimum(window, array.shape)
+        self.window = tuple(max(2 * divisor, _round_up(int(n), divisor)) for n in most)
         # A scan thinner than a window lies in the middle of it, as it did in training.
         short = [max(0, w - n) for w, n in zip(self.window, array.shape, strict=True)]
         self._before = tuple(s // 2 for s in short)

@@ -76,7 +76,14 @@ class PreparedScan:
             corners = self._around_lungs(corners)
         self.grid, array = self._seen(corners, self.settings.spacing)
         window = [w // shrink for w in self.settings.window]
-        self.features = FeatureVolume(array, network, compute, window, self.settings.overlap)
+        self.features = FeatureVolume(
+            array,
+            network,
+            compute,
+            window,
+            self.settings.overlap,
+            whole_windows=self.settings.whole_windows,
+        )
         self._regions: dict[str, Box] | None = None
         self._answers: dict[tuple[str, Corners], Answer] = {}
 

@@ -43,6 +43,7 @@ class Source:
         modality: ``"CT"`` or ``"MR"``.
         group: prompt group of the scans.
         prompts: identifiers that every label of the source covers; all others are unknown there.
+            Empty for scans that only teach what cannot be on them.
         excluded: identifiers of structures that cannot be on its scans.
         cases: prepared scans with labels.
         unlabelled: prepared scans to learn from without labels. One that has labels here is
@@ -271,7 +272,9 @@ class SampleDataset(Dataset[Sample]):
         elsewhere = sorted(
             frozenset(self._prompts).intersection(*labels.excluded) - set(present) - set(asked)
         )
-        if elsewhere and source.negatives and rng.random() < source.negatives:
+        if not source.prompts:
+            asked += [str(p) for p in rng.permutation(elsewhere)[:_PRESENT]]
+        elif elsewhere and rng.random() < source.negatives:
             asked.append(str(rng.choice(elsewhere)))
         return [*self._foreground, *asked]
 
@@ -303,8 +306,8 @@ def _label_places(source: Source) -> list[dict[int, np.ndarray]]:
     wanted = {TASKS[prompt].label for prompt in source.prompts}
     places = []
     for case in source.cases:
-        labels = np.asarray(case.labels)
         found: dict[int, np.ndarray] = {}
+        labels = np.asarray(case.labels) if case.labelled else np.zeros(0, dtype=np.uint8)
         for value in np.unique(labels):
             if int(value) in wanted:
                 voxels = np.argwhere(labels == value)

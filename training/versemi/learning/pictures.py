@@ -41,7 +41,8 @@ class Pictures(Callback):
         if not trainer.is_global_zero or step == self._drawn or step % self.every:
             return
         self._drawn = step
-        draw(self.dataset, pl_module.teacher, self.folder / f"step-{step:06d}.png")  # type: ignore[arg-type]
+        with trainer.precision_plugin.forward_context():
+            draw(self.dataset, pl_module.teacher, self.folder / f"step-{step:06d}.png")  # type: ignore[arg-type]
 
 
 def draw(dataset: SampleDataset, network: PromptedNetwork, path: Path) -> None:
@@ -78,8 +79,7 @@ def _panels(batch: MicroBatch, network: PromptedNetwork) -> dict[str, np.ndarray
     plane = int((values > 0).sum(axis=(1, 2)).argmax())
     prompts = [p for p in network.prompts if p == FOREGROUND or p in batch.labels[0].prompts]
     index = torch.tensor([network.prompts.index(p) for p in prompts], device=batch.image.device)
-    with torch.autocast(batch.image.device.type, torch.bfloat16):
-        logits = network(batch.image[:1], index)
+    logits = network(batch.image[:1], index)
     answers = torch.sigmoid(logits[0, :, plane].float()).cpu().numpy()
     scan = (batch.image[0, 0, plane].float().cpu().numpy() + 1) / 2
     shown = [p for p in prompts if p != FOREGROUND]

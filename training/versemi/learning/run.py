@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -14,7 +15,7 @@ from versemi.errors import InputError
 from versemi.export import write_text
 from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
-from versemi.learning.data import SampleDataset
+from versemi.learning.data import SampleDataset, Source
 from versemi.learning.pictures import Pictures
 from versemi.learning.sources import build_sources
 from versemi.learning.trainer import LAST, PromptedTraining, run
@@ -28,7 +29,7 @@ def train(
     out: Path,
     *,
     cache: Path,
-    accelerator: str = "auto",
+    device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
     workers: int = 1,
@@ -42,14 +43,15 @@ def train(
         data: folder that holds the data sets' folders.
         out: folder of the run: checkpoints, logs and pictures.
         cache: folder for prepared scans.
-        accelerator, devices, nodes: as Lightning names them.
+        device: as for :class:`Segmenter`.
+        devices, nodes: processes on this machine, and machines.
         workers: processes that prepare crops.
         start: pack whose weights to start from; random ones without.
         callbacks: more of Lightning's callbacks.
 
     Raises:
-        InputError: scans or labels are missing or wrong, or `out` holds another run or a damaged
-            checkpoint.
+        InputError: scans or labels are missing or wrong, a crop does not fit the network, or `out`
+            holds another run or a damaged checkpoint.
         OutputError: a file of the run cannot be written.
     """
     _check_checkpoint(out / LAST)
@@ -73,6 +75,7 @@ def train(
             f"The pack to start from knows {', '.join(network.prompts)}; this run wants "
             f"{', '.join(settings.prompts)}. Start from a pack with the same prompts."
         )
+    _check_crops(sources, network.divisor)
     partner = build_network(settings.network) if settings.method.name == "cps" else None
     training = PromptedTraining(
         network,
@@ -88,7 +91,7 @@ def train(
         training,
         dataset,
         out,
-        accelerator=accelerator,
+        device=device,
         devices=devices,
         nodes=nodes,
         workers=workers,
@@ -97,6 +100,16 @@ def train(
     timed = {"steps": settings.steps, "samples": settings.samples, "seconds": clock.seconds}
     write_text(json.dumps(timed) + "\n", out / "training.json")
     return training.teacher.eval().cpu()
+
+
+def _check_crops(sources: Sequence[Source], divisor: int) -> None:
+    """Told at once; such a crop would end the run when it is first drawn."""
+    for source in sources:
+        if any(length % divisor for length in source.crop):
+            raise InputError(
+                f"The crop of {source.name} is {' x '.join(str(n) for n in source.crop)} voxels, "
+                f"but this network takes multiples of {divisor} only; change it in the settings."
+            )
 
 
 def _check_checkpoint(path: Path) -> None:

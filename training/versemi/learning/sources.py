@@ -87,6 +87,8 @@ def build_sources(
             factor = DEFAULT_GROUPS[entry["group"]].coarse
             weight = float(entry["coarse_weight"])
             sources.append(_source(entry, data, cache, factor, weight, unlabelled))
+        for group, share in entry.get("strange_groups", {}).items():
+            sources.append(_strange_source(entry, str(group), share, data, cache))
     return sources
 
 
@@ -137,7 +139,46 @@ def _source(
         excluded=excluded(str(entry["folder"]), tuple(TASKS)) if negatives else (),
         negatives=negatives,
         overhang=float(entry.get("overhang", 0.125)),
-        geometry=GeometryRange(flips=tuple(float(f) for f in flips)),  # type: ignore[arg-type]
+        geometry=GeometryRange(
+            flips=tuple(float(f) for f in flips),  # type: ignore[arg-type]
+            **{key: float(value) for key, value in entry.get("geometry", {}).items()},
+        ),
+    )
+
+
+def _strange_source(
+    entry: Mapping[str, Any], group: str, share: Mapping[str, Any], data: Path, cache: Path
+) -> Source:
+    """The scans of a data set as a group prepares its own, though its structures are not on them.
+
+    A CT prompt may be asked on an MR scan, which is then prepared as a CT. No label is needed to
+    know that the answer is nothing.
+    """
+    folder = DataFolder.open(data / entry["folder"])
+    settings = DEFAULT_GROUPS[group]
+    absent = excluded(str(entry["folder"]), tuple(t.id for t in TASKS.values() if t.group == group))
+    if not absent:
+        raise InputError(
+            f"{folder.path} cannot be a stranger to the group {group}: no prompt of that group "
+            "is known to be absent from its scans; take it out of strange_groups."
+        )
+    z, y, x = (float(s) for s in reversed(settings.spacing))
+    return Source(
+        name=f"{entry['name']}_as_{group}",
+        modality=TASKS[absent[0]].modality,
+        group=group,
+        prompts=(),
+        cases=tuple(
+            cached_case(name, folder.image(name), None, {}, settings, 1.0, cache)
+            for name in _lists(entry, folder, data).labelled
+        ),
+        unlabelled=(),
+        spacing=(z, y, x),
+        crop=tuple(share["crop"]),
+        batch=int(share.get("batch", 1)),
+        weight=float(share["weight"]),
+        excluded=absent,
+        negatives=1.0,
     )
 
 

@@ -31,7 +31,6 @@ def execute(
     out: Path,
     *,
     cache: Path,
-    accelerator: str = "auto",
     device: str = "auto",
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
@@ -42,8 +41,7 @@ def execute(
         configuration: what to run.
         out: folder of the benchmark's runs.
         cache: folder for prepared scans.
-        accelerator: of the training, as Lightning names it.
-        device: of the measuring, as for :class:`Segmenter`.
+        device: as for :class:`Segmenter`.
         tell: told what is being done.
 
     Returns:
@@ -69,7 +67,7 @@ def execute(
                 protocol.folder,
                 place,
                 cache=cache,
-                accelerator=accelerator,
+                device=device,
                 callbacks=(Snapshots(settings, protocol.folder, place / "snapshots"),),
             )
             release(settings, network, protocol.folder, place / "pack")

@@ -135,7 +135,7 @@ def train(
     seconds: float,
     sentence: str,
     keep: Callable[[], None],
-    accelerator: str = "auto",
+    device: str = "auto",
     workers: int = 1,
 ) -> tuple[PromptedNetwork, int]:
     """Train until the time is over, or go on where a killed run left off; at least one step.
@@ -150,7 +150,7 @@ def train(
         seconds: that it has.
         sentence: what to say meanwhile.
         keep: called after each checkpoint.
-        accelerator: as Lightning names it.
+        device: as for :class:`Segmenter`.
         workers: processes that prepare crops.
 
     Returns:
@@ -185,7 +185,7 @@ def train(
             folder,
             epoch=_EPOCH,
             workers=workers,
-            accelerator=accelerator,
+            device=device,
             bar=False,
             callbacks=(_Course(watch, sentence, begun + seconds, keep),),
         )

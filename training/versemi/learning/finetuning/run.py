@@ -256,7 +256,7 @@ class _Run:
             seconds=entry["seconds"],
             sentence=sentence,
             keep=self._keep,
-            accelerator={"cuda": "gpu"}.get(self.device, self.device),
+            device=self.device,
             workers=self.workers,
         )
         self._write(stage, 1.0, network)

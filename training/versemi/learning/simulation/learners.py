@@ -92,7 +92,6 @@ class Engine:
         self._settings = settings
         self._cache = cache
         self._device = device
-        self._accelerator = {"cuda": "gpu"}.get(device, device)
         self._tell = tell
         self._segmenter: Segmenter | None = None
 
@@ -106,7 +105,7 @@ class Engine:
                 folder,
                 cache=self._cache,
                 hidden=story.hidden,
-                accelerator=self._accelerator,
+                device=self._device,
             )
             release(story.base, network, story.data, place)
         return _trained(place, folder)
@@ -179,7 +178,7 @@ class Engine:
                 folder,
                 cache=self._cache,
                 minutes=self._settings.minutes,
-                accelerator=self._accelerator,
+                device=self._device,
             )
             release(settings, network, library.folder, place)
         return _trained(place, folder)

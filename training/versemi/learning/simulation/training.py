@@ -43,7 +43,7 @@ def train_labels(
     cache: Path,
     hidden: Mapping[str, Mapping[int, str]] | None = None,
     minutes: float | None = None,
-    accelerator: str = "auto",
+    device: str = "auto",
 ) -> PromptedNetwork:
     """Train a fresh network, or go on with a run that was stopped; returns the averaged network.
 
@@ -55,7 +55,7 @@ def train_labels(
         hidden: by source name, values in its label maps with their prompts. Such voxels stay
             unknown: they are no background, and *foreground* is not taught there either.
         minutes: end of the training, preparing not counted; the number of steps where None.
-        accelerator: as Lightning names it.
+        device: as for :class:`Segmenter`.
 
     Raises:
         InputError: scans or labels are missing or wrong, or `folder` holds another run.
@@ -92,7 +92,7 @@ def train_labels(
         training,
         dataset,
         folder,
-        accelerator=accelerator,
+        device=device,
         bar=minutes is None,
         callbacks=(clock, _End(training)),
     )
