@@ -101,7 +101,7 @@ def small_config(tmp_path_factory) -> Path:
                 "group": "lge_mr",
                 "labels": {1: "left_atrium"},
                 "measure": ["mr_2"],
-                "crop": [32, 32, 32],
+                "crop": [16, 32, 32],
                 "weight": 1.0,
             },
         ],
@@ -128,7 +128,7 @@ SCALE = {
     "network": {"backbone": "residual-unet", "features": 8},
     "tasks": {
         "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},
-        "left_atrium": {"group": "lge_mr", "crop": [32, 32, 32], "batch": 1, "keep": "all"},
+        "left_atrium": {"group": "lge_mr", "crop": [16, 32, 32], "batch": 1, "keep": "all"},
     },
 }
 
