@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -15,7 +14,7 @@ from versemi.errors import InputError
 from versemi.export import write_text
 from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
-from versemi.learning.data import SampleDataset, Source
+from versemi.learning.data import SampleDataset
 from versemi.learning.pictures import Pictures
 from versemi.learning.sources import build_sources
 from versemi.learning.trainer import LAST, PromptedTraining, run
@@ -75,7 +74,6 @@ def train(
             f"The pack to start from knows {', '.join(network.prompts)}; this run wants "
             f"{', '.join(settings.prompts)}. Start from a pack with the same prompts."
         )
-    _check_crops(sources, network.divisor)
     partner = build_network(settings.network) if settings.method.name == "cps" else None
     training = PromptedTraining(
         network,
@@ -100,16 +98,6 @@ def train(
     timed = {"steps": settings.steps, "samples": settings.samples, "seconds": clock.seconds}
     write_text(json.dumps(timed) + "\n", out / "training.json")
     return training.teacher.eval().cpu()
-
-
-def _check_crops(sources: Sequence[Source], divisor: int) -> None:
-    """Told at once; such a crop would end the run when it is first drawn."""
-    for source in sources:
-        if any(length % divisor for length in source.crop):
-            raise InputError(
-                f"The crop of {source.name} is {' x '.join(str(n) for n in source.crop)} voxels, "
-                f"but this network takes multiples of {divisor} only; change it in the settings."
-            )
 
 
 def _check_checkpoint(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 from versemi.errors import InputError, VersemiError
 from versemi.inference.device import choose
 from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
-from versemi.learning.data import Sample, SampleDataset
+from versemi.learning.data import Sample, SampleDataset, Source
 from versemi.learning.methods import MethodSettings, Networks, build_method
 from versemi.network import PromptedNetwork
 
@@ -286,8 +286,8 @@ def run(
         callbacks: more of them.
 
     Raises:
-        InputError: the samples of a step cannot be shared equally among the ranks, or the
-            folder holds the checkpoint of another run.
+        InputError: the samples of a step cannot be shared equally among the ranks, a crop does
+            not fit the network, or the folder holds the checkpoint of another run.
     """
     ranks = devices * nodes
     if dataset.samples % ranks:
@@ -295,6 +295,7 @@ def run(
             f"A step has {dataset.samples} samples, which {ranks} processes cannot share equally; "
             "choose another number of devices, or of samples in the settings."
         )
+    _check_crops(dataset.sources, training.network.divisor)
     last = folder / LAST
     compute = choose(device)
     trainer = L.Trainer(
@@ -302,7 +303,7 @@ def run(
         devices=devices,
         num_nodes=nodes,
         strategy="auto" if ranks == 1 else "ddp",
-        # Where bf16 has to be emulated, a CPU takes ten times as long with it as without.
+        # Where bf16 has to be emulated, a CPU takes many times as long with it as without.
         precision="bf16-mixed" if compute.autocast else "32-true",
         max_steps=dataset.steps,
         max_epochs=-1,
@@ -318,6 +319,16 @@ def run(
     )
     data = _Data(dataset, epoch, workers)
     trainer.fit(training, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+
+
+def _check_crops(sources: Sequence[Source], divisor: int) -> None:
+    """Told at once; such a crop would end the run when it is first drawn."""
+    for source in sources:
+        if any(length % divisor for length in source.crop):
+            raise InputError(
+                f"The crop of {source.name} is {' x '.join(str(n) for n in source.crop)} voxels, "
+                f"but this network takes multiples of {divisor} only; change it in the settings."
+            )
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
