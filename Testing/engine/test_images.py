@@ -17,7 +17,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from versemi.errors import InputError
-from versemi.images import check_image, guess_modality, read_image, read_label_map, same_grid
+from versemi.images import check_image, read_image, read_label_map, same_grid
 
 
 def noise(shape: tuple[int, ...] = (6, 7, 8), dtype: str = "float32") -> sitk.Image:
@@ -382,21 +382,3 @@ def test_a_dicom_slice_cut_short_is_never_passed_over_in_silence(tmp_path):
         victim.write_bytes(victim.read_bytes()[:-30])
     assert "a slice seems to be missing" in refusal(tmp_path / "a")
     assert victim.name in read_image(tmp_path / "b").warnings[0]
-
-
-def test_ct_is_guessed_also_when_clipped_to_a_soft_tissue_window():
-    rng = np.random.default_rng(1)
-    body = rng.normal(40, 60, (40, 80, 80))
-    body[:, :30] = -1000
-    clipped = np.clip(body, -125, 275)
-    for values in (body, clipped):
-        assert guess_modality(sitk.GetImageFromArray(values.astype("float32"))) == "CT"
-
-
-@given(scale=st.floats(0.5, 4000), standardised=st.booleans())
-@settings(max_examples=30, deadline=None)
-def test_mr_is_guessed_whatever_its_scale(scale, standardised):
-    values = np.random.default_rng(2).gamma(2, scale, (12, 20, 20))
-    if standardised:
-        values = (values - values.mean()) / values.std()
-    assert guess_modality(sitk.GetImageFromArray(values.astype("float32"))) == "MR"

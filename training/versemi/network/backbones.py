@@ -12,6 +12,9 @@ import torch
 from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 
+#: Channels of a network for experiments, with less than half of the weights.
+SMALL = (16, 32, 64, 96, 128)
+
 
 class ResidualUNetBackbone(nn.Module):
     """MONAI's residual ``UNet``, built of its blocks so that the bottleneck can be read.

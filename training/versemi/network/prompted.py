@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from versemi.errors import PackError
-from versemi.network.backbones import ResidualUNetBackbone, VNetBackbone
+from versemi.network.backbones import SMALL, ResidualUNetBackbone, VNetBackbone
 
 HIDDEN = 8
 _PRIOR_LOGIT = -1.5
@@ -33,7 +33,7 @@ class NetworkSettings:
 
     Attributes:
         prompts: identifiers in the order of the task code.
-        backbone: ``"residual-unet"`` or ``"vnet"``.
+        backbone: ``"residual-unet"``, ``"residual-unet-small"`` or ``"vnet"``.
         features: how many shared features the heads read.
     """
 
@@ -156,11 +156,13 @@ def build_network(settings: NetworkSettings) -> PromptedNetwork:
     """
     if settings.backbone == "residual-unet":
         backbone: nn.Module = ResidualUNetBackbone(settings.features)
+    elif settings.backbone == "residual-unet-small":
+        backbone = ResidualUNetBackbone(settings.features, SMALL)
     elif settings.backbone == "vnet":
         backbone = VNetBackbone(settings.features)
     else:
         raise PackError(
             f"The network '{settings.backbone}' is not known to this version; update VerSemi "
-            "or use a pack made for it (residual-unet, vnet)."
+            "or use a pack made for it (residual-unet, residual-unet-small, vnet)."
         )
     return PromptedNetwork(backbone, settings.prompts, settings.features)

@@ -185,4 +185,4 @@ def hardware() -> str:
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    return f"{os.cpu_count()} cores of {name}"
+    return f"{torch.get_num_threads()} of {os.cpu_count()} cores of {name}"
