@@ -200,22 +200,6 @@ def test_measuring_cases_are_never_trained_on(small_config, small_data):
         assert not set(lists.measured) & {*lists.labelled, *lists.unlabelled}
 
 
-def test_the_shipped_run_reads_and_knows_every_prompt():
-    settings = load_settings()
-    assert len(settings.prompts) == 18
-    assert settings.prompts[-1] == "foreground"
-
-
-def test_settings_with_an_unknown_prompt_or_a_missing_value_are_refused(tmp_path):
-    path = tmp_path / "bad.yaml"
-    path.write_text("seed: 1\nsources: [{labels: {1: spline}}]\n")
-    with pytest.raises(InputError, match="spline"):
-        load_settings(path)
-    path.write_text("seed: 1\n")
-    with pytest.raises(InputError, match="sources"):
-        load_settings(path)
-
-
 def test_a_case_without_its_label_is_named(small_config, small_data, tmp_path):
     import shutil
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from versemi.cases import stem_of
-from versemi.errors import InputError
+from versemi.errors import InputError, PackError
 from versemi.learning.folders import DataFolder
 from versemi.learning.methods import METHODS, PARTS, MethodSettings
 from versemi.network import NetworkSettings
-from versemi.preprocessing import DEFAULT_GROUPS
+from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import FOREGROUND, TASKS, Task, get_task
 
 
@@ -32,6 +32,7 @@ class RunSettings:
     network: NetworkSettings
     sources: tuple[Mapping[str, Any], ...]
     pack: Mapping[str, Any]
+    groups: Mapping[str, GroupSettings] = field(default_factory=lambda: DEFAULT_GROUPS)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -51,9 +52,14 @@ class RunSettings:
                 "backbone": self.network.backbone,
                 "features": self.network.features,
             },
+            "groups": {name: _plain(self.groups[name].to_json()) for name in self._used_groups()},
             "sources": [_plain(source) for source in self.sources],
             "pack": _plain(self.pack),
         }
+
+    def _used_groups(self) -> list[str]:
+        used = {str(source["group"]) for source in self.sources}
+        return sorted(used.union(*(source.get("strange_groups", ()) for source in self.sources)))
 
 
 def shipped(name: str) -> Mapping[str, Any]:
@@ -100,9 +106,41 @@ def settings_from(data: Any, name: str) -> RunSettings:
             network=network_settings(found, method, data["network"]),
             sources=tuple(data["sources"]),
             pack=dict(data["pack"]),
+            groups=group_settings(data.get("groups", {}), name),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The run settings {name} cannot be used: {error!r}.") from None
+
+
+def group_settings(data: Mapping[str, Any], name: str) -> dict[str, GroupSettings]:
+    """Read the part ``groups`` of settings: how scans are prepared, where not as usual.
+
+    Args:
+        data: by group, values of :class:`GroupSettings`; those that are not given stay usual.
+        name: how messages call the settings.
+
+    Raises:
+        InputError: a group or a value is not known, or makes no sense.
+    """
+    known = {field.name for field in fields(GroupSettings)}
+    groups = dict(DEFAULT_GROUPS)
+    for group, changes in data.items():
+        if group not in groups:
+            raise InputError(
+                f"The run settings {name} have the unknown group {group}; there are "
+                f"{', '.join(groups)}."
+            )
+        for key in changes:
+            if key not in known:
+                raise InputError(
+                    f"The run settings {name} have the unknown value groups.{group}.{key}; there "
+                    f"are {', '.join(sorted(known))}."
+                )
+        try:
+            groups[group] = GroupSettings.from_json({**groups[group].to_json(), **changes})
+        except PackError as error:
+            raise InputError(f"The run settings {name} cannot be used: {error}") from None
+    return groups
 
 
 def method_settings(data: Mapping[str, Any], name: str) -> MethodSettings:
@@ -174,16 +212,15 @@ def settings_for_folders(folders: Sequence[Path], base: RunSettings) -> RunSetti
                 f"{path} mixes prompts of {', '.join(sorted(groups))}; make one data set of each."
             )
         group = groups.pop()
-        window = DEFAULT_GROUPS[group].window
         sources.append(
             {
                 "name": stem_of(path) if len(folders) == 1 else f"{number}-{stem_of(path)}",
                 "folder": str(path.resolve()),
                 "group": group,
                 "labels": {value: task.id for value, task in tasks.items()},
-                "crop": list(window),
+                "crop": list(base.groups[group].window),
                 "weight": 1.0,
-                "coarse_weight": 0.25 if DEFAULT_GROUPS[group].coarse else 0.0,
+                "coarse_weight": 0.25 if base.groups[group].coarse else 0.0,
             }
         )
     prompts = {p for source in sources for p in source["labels"].values()}  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from versemi.errors import InputError
 from versemi.export import write_text
 from versemi.learning.configuration import (
     RunSettings,
+    group_settings,
     method_settings,
     network_settings,
     shipped,
@@ -156,6 +157,7 @@ def runs_of(
             "keep_all": keep_all,
             "min_ml": 0.0,
         },
+        groups=group_settings(scale.get("groups", {}), "protocol.yaml"),
     )
     if not chosen.one_model_a_task:
         return {"all": whole}

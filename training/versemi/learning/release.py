@@ -18,7 +18,6 @@ from versemi.learning.sources import case_lists
 from versemi.learning.strangers import card_lines, measure_strangers, strangers, summary
 from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
 from versemi.network import PromptedNetwork
-from versemi.preprocessing import DEFAULT_GROUPS
 from versemi.tasks import FOREGROUND, get_task
 
 Progress = Callable[[float, str], None]
@@ -66,7 +65,7 @@ def release(
         ),
         groups={
             name: group
-            for name, group in DEFAULT_GROUPS.items()
+            for name, group in settings.groups.items()
             if any(source["group"] == name for source in settings.sources)
         },
         training={

@@ -54,7 +54,13 @@ def train(
         OutputError: a file of the run cannot be written.
     """
     _check_checkpoint(out / LAST)
-    sources = build_sources(settings.sources, data, cache, unlabelled=settings.method.unlabelled)
+    sources = build_sources(
+        settings.sources,
+        data,
+        cache,
+        unlabelled=settings.method.unlabelled,
+        groups=settings.groups,
+    )
     described = {**settings.described(), "start": start.digest if start else None}
     write_text(yaml.safe_dump(described, sort_keys=False), out / "settings.yaml")
     dataset = SampleDataset(

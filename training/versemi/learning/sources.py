@@ -14,7 +14,7 @@ from versemi.learning.augmentation import GeometryRange
 from versemi.learning.cache import CachedCase, cached_case
 from versemi.learning.data import Source
 from versemi.learning.folders import DataFolder
-from versemi.preprocessing import DEFAULT_GROUPS
+from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import TASKS, get_task
 
 
@@ -65,7 +65,12 @@ def _lists(entry: Mapping[str, Any], folder: DataFolder, data: Path) -> CaseList
 
 
 def build_sources(
-    entries: Sequence[Mapping[str, Any]], data: Path, cache: Path, *, unlabelled: bool
+    entries: Sequence[Mapping[str, Any]],
+    data: Path,
+    cache: Path,
+    *,
+    unlabelled: bool,
+    groups: Mapping[str, GroupSettings] = DEFAULT_GROUPS,
 ) -> list[Source]:
     """Prepare every scan of a run.
 
@@ -74,6 +79,7 @@ def build_sources(
         data: folder that holds the data sets' folders.
         cache: folder for prepared scans.
         unlabelled: whether the run looks at unlabelled scans.
+        groups: how scans are prepared.
 
     Raises:
         InputError: a scan, a label or a table of labels cannot be used, or nothing is left to
@@ -82,18 +88,19 @@ def build_sources(
     """
     sources = []
     for entry in entries:
-        sources.append(_source(entry, data, cache, 1.0, float(entry["weight"]), unlabelled))
+        own = groups[entry["group"]]
+        sources.append(_source(entry, own, data, cache, 1.0, float(entry["weight"]), unlabelled))
         if entry.get("coarse_weight"):
-            factor = DEFAULT_GROUPS[entry["group"]].coarse
             weight = float(entry["coarse_weight"])
-            sources.append(_source(entry, data, cache, factor, weight, unlabelled))
-        for group, share in entry.get("strange_groups", {}).items():
-            sources.append(_strange_source(entry, str(group), share, data, cache))
+            sources.append(_source(entry, own, data, cache, own.coarse, weight, unlabelled))
+        for name, share in entry.get("strange_groups", {}).items():
+            sources.append(_strange_source(entry, str(name), groups[name], share, data, cache))
     return sources
 
 
 def _source(
     entry: Mapping[str, Any],
+    group: GroupSettings,
     data: Path,
     cache: Path,
     scale: float,
@@ -108,7 +115,6 @@ def _source(
             f"{len(folder.labels)} label maps, {len(lists.measured)} kept for measuring); add "
             "label maps to labelsTr."
         )
-    group = DEFAULT_GROUPS[entry["group"]]
     prompts = tuple(str(p) for p in entry["labels"].values())
     # What the data set labels but this run does not ask for is background to it.
     values = dict.fromkeys(folder.table, 0)
@@ -147,7 +153,12 @@ def _source(
 
 
 def _strange_source(
-    entry: Mapping[str, Any], group: str, share: Mapping[str, Any], data: Path, cache: Path
+    entry: Mapping[str, Any],
+    group: str,
+    settings: GroupSettings,
+    share: Mapping[str, Any],
+    data: Path,
+    cache: Path,
 ) -> Source:
     """The scans of a data set as a group prepares its own, though its structures are not on them.
 
@@ -155,7 +166,6 @@ def _strange_source(
     know that the answer is nothing.
     """
     folder = DataFolder.open(data / entry["folder"])
-    settings = DEFAULT_GROUPS[group]
     absent = excluded(str(entry["folder"]), tuple(t.id for t in TASKS.values() if t.group == group))
     if not absent:
         raise InputError(

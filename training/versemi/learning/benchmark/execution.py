@@ -105,15 +105,19 @@ def execute(
 
 
 def _measured(protocol: Protocol, folder: Path, device: str) -> list[dict[str, Any]]:
-    """Every measuring case of the tasks that a pack knows."""
+    """Every measuring case of the tasks that a pack knows; tasks of the same scans in one look."""
     pack = ModelPack.load(folder)
     segmenter = Segmenter(pack, device)
-    rows: list[dict[str, Any]] = []
+    together: dict[tuple[str, tuple[str, ...]], dict[str, int]] = {}
     for task in protocol.tasks:
         if task.prompt in pack.task_ids:
-            cases = find_cases(protocol.folder / task.dataset, task.devtest)
-            rows += evaluate(segmenter, cases, {task.prompt: task.label})["cases"]
-    return rows
+            scans = (task.dataset, tuple(sorted(task.devtest)))
+            together.setdefault(scans, {})[task.prompt] = task.label
+    rows: list[dict[str, Any]] = []
+    for (dataset, names), labels in together.items():
+        rows += evaluate(segmenter, find_cases(protocol.folder / dataset, names), labels)["cases"]
+    order = [task.prompt for task in protocol.tasks]
+    return sorted(rows, key=lambda row: order.index(row["task"]))
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float | None]:

@@ -22,7 +22,7 @@ from versemi.learning.release import release
 from versemi.learning.trainer import PromptedTraining
 
 #: Shares of a run after which a pack is kept; at the end there is the run's own.
-SHARES = (0.2, 0.4, 0.6, 0.8)
+SHARES = (0.25, 0.5, 0.75)
 #: Steps, seconds of training, and the mean Dice over the cases of each task.
 Point = dict[str, Any]
 

@@ -23,7 +23,6 @@ from versemi.learning.simulation.settings import NAME, Settings
 from versemi.learning.simulation.stories import Story
 from versemi.learning.simulation.training import FACTS, train_labels
 from versemi.modelpack import ModelPack
-from versemi.preprocessing import DEFAULT_GROUPS
 from versemi.ranking import rank
 from versemi.tasks import get_task
 
@@ -156,7 +155,7 @@ class Engine:
                 "labels": {task.label: task.id},
                 "labelled": names,
                 "measure": [],
-                "crop": list(DEFAULT_GROUPS[task.group].window),
+                "crop": list(story.base.groups[task.group].window),
                 "weight": 1.0,
             }
             pack = {

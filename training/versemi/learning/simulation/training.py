@@ -69,7 +69,7 @@ def train_labels(
     unknown = {prompt for values in hidden.values() for prompt in values.values()}
     sources = [
         replace(source, prompts=tuple(p for p in source.prompts if p not in unknown))
-        for source in build_sources(entries, data, cache, unlabelled=False)
+        for source in build_sources(entries, data, cache, unlabelled=False, groups=settings.groups)
     ]
     steps = settings.steps if minutes is None else _NO_END
     dataset = PartlyKnown(sources, settings, steps, [get_task(p).label for p in unknown])
