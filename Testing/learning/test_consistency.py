@@ -7,6 +7,7 @@ import torch
 
 from versemi.learning.consistency import ramp_up, unlabelled_losses
 from versemi.learning.data import RUN, MicroBatch
+from versemi.learning.methods import MethodSettings
 from versemi.learning.mixing import MixedLabels
 from versemi.learning.objective import Answer
 
@@ -60,6 +61,13 @@ def test_the_ramp_rises_from_almost_nothing_to_one():
     assert ramp_up(0.0, 0.3) == pytest.approx(0.0067, abs=1e-3)
     assert ramp_up(0.15, 0.3) == pytest.approx(0.2865, abs=1e-3)
     assert ramp_up(0.3, 0.3) == ramp_up(0.9, 0.3) == 1.0
+
+
+def test_the_ramp_of_a_run_that_begins_with_labels_alone_starts_when_they_end():
+    method = MethodSettings(begin=0.4, ramp=0.2)
+    assert method.unlabelled_weight(0.4) == ramp_up(0.0, 0.2)
+    assert method.unlabelled_weight(0.5) == pytest.approx(ramp_up(0.1, 0.2))
+    assert method.unlabelled_weight(0.6) == method.unlabelled_weight(1.0) == 1.0
 
 
 def test_agreeing_with_the_teacher_costs_less_than_answering_nothing():

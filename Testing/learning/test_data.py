@@ -96,6 +96,12 @@ def test_the_samples_of_a_step_come_from_different_sources(dataset):
         assert dataset[2 * step].source != dataset[2 * step + 1].source
 
 
+def test_a_run_may_begin_with_labels_alone(dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "begin", 0.5)
+    looked_at = [dataset[number].unlabelled is not None for number in range(12)]
+    assert looked_at == [False] * 6 + [True] * 6
+
+
 def test_a_sample_asks_foreground_first_and_reads_part_of_the_voxels(dataset):
     for number in range(6):
         sample = dataset[number]

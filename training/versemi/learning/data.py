@@ -151,6 +151,7 @@ class SampleDataset(Dataset[Sample]):
         synthetic: share of labelled micro-batches that are CutMixed with labelled crops of the
             step's next source, which makes them the synthetic task.
         unlabelled: whether samples bring unlabelled crops.
+        begin: share of the run before which they bring none all the same.
         blank: share of labelled micro-batches whose images become noise, in which no structure is.
     """
 
@@ -164,6 +165,7 @@ class SampleDataset(Dataset[Sample]):
         seed: int,
         synthetic: float,
         unlabelled: bool,
+        begin: float = 0.0,
         blank: float = 0.0,
     ) -> None:
         self.sources = list(sources)
@@ -172,6 +174,7 @@ class SampleDataset(Dataset[Sample]):
         self.seed = seed
         self.synthetic = synthetic
         self.unlabelled = unlabelled
+        self.begin = begin
         self.blank = blank
         self._prompts = [p for p in prompts if p != FOREGROUND]
         self._foreground = [FOREGROUND] if FOREGROUND in prompts else []
@@ -193,7 +196,7 @@ class SampleDataset(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, step, place + 1])
         labelled = self._labelled(rng, source)
         unlabelled = None
-        if self.unlabelled and source.unlabelled:
+        if self.unlabelled and source.unlabelled and step >= self.begin * self.steps:
             unlabelled = self._unlabelled(rng, source, labelled, partner)
         if rng.random() < self.synthetic:
             labelled = _mixed(rng, labelled, self._labelled(rng, partner))

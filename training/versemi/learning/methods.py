@@ -42,7 +42,8 @@ class MethodSettings:
         blank: share of labelled micro-batches that show nothing but noise.
         consistency: weight of the agreement between the prompts' maximum and *foreground*.
         pseudo_labels: weight of the teacher's answers.
-        ramp: share of the run over which the unlabelled weights rise.
+        begin: share of the run before which no scan is looked at without its label.
+        ramp: share of the run over which, from then on, the unlabelled weights rise.
         separation: weight of the cross-entropy over prompts where several share a crop.
         own_voxels: weight of a structure's own voxels at the start; it falls to zero.
         own_until: share of the run after which it is zero.
@@ -54,6 +55,7 @@ class MethodSettings:
     blank: float = 0.0
     consistency: float = 0.5
     pseudo_labels: float = 1.0
+    begin: float = 0.0
     ramp: float = 0.3
     separation: float = 0.0
     own_voxels: float = 0.1
@@ -63,6 +65,10 @@ class MethodSettings:
         """Weights of :func:`supervised_losses` when a share of the run is done."""
         left = max(0.0, 1 - done / self.own_until) if self.own_until else 0.0
         return {"separation": self.separation, "own": self.own_voxels * left}
+
+    def unlabelled_weight(self, done: float) -> float:
+        """What all unlabelled weights are multiplied with when a share of the run is done."""
+        return ramp_up(max(0.0, done - self.begin), self.ramp)
 
     def has(self, part: str) -> bool:
         """Whether the run has this part of VerSemi.
@@ -163,7 +169,7 @@ def _versemi(
     mixed = sample.unlabelled.mixed
     with torch.no_grad():
         teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
-    ramp = ramp_up(done, settings.ramp)
+    ramp = settings.unlabelled_weight(done)
     weights = {
         "consistency": ramp * settings.consistency,
         "pseudo_labels": ramp * settings.pseudo_labels,
@@ -192,7 +198,7 @@ def _mean_teacher(
         return losses
     strong = sample.unlabelled.strong
     crops = encode(networks.student, strong.image, strong.runs)
-    ramp = ramp_up(done, settings.ramp)
+    ramp = settings.unlabelled_weight(done)
     with torch.no_grad():
         passes = [
             encode(networks.teacher, _noisy(sample, i), strong.runs) for i in range(_NOISY_PASSES)
@@ -237,7 +243,7 @@ def _cross_pseudo(
         _cross(a, b, asked) + _cross(b, a, asked)
         for a, b, asked in zip(first, second, strong.prompts, strict=True)
     ]
-    return losses | {"cross": ramp_up(done, settings.ramp) * torch.stack(terms).mean()}
+    return losses | {"cross": settings.unlabelled_weight(done) * torch.stack(terms).mean()}
 
 
 def _cross(learner: Encoded, other: Encoded, asked: list[str]) -> Tensor:

@@ -71,6 +71,7 @@ def train(
         seed=settings.seed,
         synthetic=settings.method.synthetic if settings.method.has("synthetic") else 0.0,
         unlabelled=settings.method.unlabelled,
+        begin=settings.method.begin,
         blank=settings.method.blank,
     )
     L.seed_everything(settings.seed, verbose=False)

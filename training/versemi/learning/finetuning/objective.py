@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from versemi.learning.consistency import ramp_up, unlabelled_losses
+from versemi.learning.consistency import unlabelled_losses
 from versemi.learning.data import MicroBatch, Sample
 from versemi.learning.methods import MethodSettings, Networks, labelled_and_mixed
 from versemi.learning.objective import (
@@ -88,7 +88,7 @@ class Objective:
             teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
             # The very same crops, or a network that has not changed at all would be pulled away.
             before = encode(parent, mixed.image, mixed.runs)
-        ramp = ramp_up(done, self.method.ramp)
+        ramp = self.method.unlabelled_weight(done)
         weights = {
             "consistency": self.method.consistency,
             "pseudo_labels": self.method.pseudo_labels,
