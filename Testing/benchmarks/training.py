@@ -60,11 +60,11 @@ class PassForEachPrompt(Encoded):
         return self._last
 
 
-def pass_for_each(network: PromptedNetwork, image: Tensor, runs: Tensor) -> list[Encoded]:
+def pass_for_each(network: PromptedNetwork, image: Tensor, runs: Sequence[Tensor]) -> list[Encoded]:
     """Stands in for :func:`versemi.learning.objective.encode` in the published arrangement."""
     if not torch.is_grad_enabled():
         return encode(network, image, runs)
-    return [PassForEachPrompt(network, image[i : i + 1], runs) for i in range(len(image))]
+    return [PassForEachPrompt(network, image[i : i + 1], runs[i]) for i in range(len(image))]
 
 
 def sample() -> Sample:
@@ -119,7 +119,7 @@ def main() -> int:
     def teacher_pass() -> None:
         assert data.unlabelled is not None
         with torch.no_grad(), compute.precision():
-            encode(teacher, data.unlabelled.weak, data.unlabelled.mixed.runs)
+            encode(teacher, data.unlabelled.weak, data.unlabelled.mixed.runs_of_each)
 
     one, many = step(encode), step(pass_for_each)
     if abs(one - many) > 0.01 * abs(many):

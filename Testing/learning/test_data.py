@@ -118,6 +118,12 @@ def test_some_labelled_crops_are_mixed_and_know_where_their_parts_came_from(data
     assert all(set(labels.part.unique().tolist()) == {0, 1} for labels in mixed)
 
 
+def test_a_lone_sample_of_a_step_is_mixed_with_another_source_all_the_same(dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "samples", 1)
+    crops = [labels for i in range(6) for labels in dataset[i].labelled.labels]
+    assert any(len(set(labels.covered)) == 2 for labels in crops)
+
+
 def test_unlabelled_crops_keep_their_place_while_intensities_and_a_box_change(dataset):
     sample = next(s for i in range(12) if (s := dataset[i]).source == "mr")
     unlabelled = sample.unlabelled

@@ -93,6 +93,11 @@ class MicroBatch:
     prompts: list[list[str]] = field(default_factory=list)
     runs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
+    @property
+    def runs_of_each(self) -> list[Tensor]:
+        """`runs` for each crop."""
+        return [self.runs] * len(self.image)
+
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
         return MicroBatch(
@@ -210,12 +215,13 @@ class SampleDataset(Dataset[Sample]):
         return Sample(number, source.name, labelled, unlabelled)
 
     def _chosen(self, step: int) -> list[Source]:
-        """The sources of a step's samples."""
+        """The sources of a step's samples, and one more beside a lone one to mix it with."""
         rng = np.random.default_rng([self.seed, step, 0])
         weights = np.array([source.weight for source in self.sources])
-        enough = self.samples <= len(weights)
+        wanted = max(self.samples, min(2, len(weights)))
+        enough = wanted <= len(weights)
         numbers = rng.choice(
-            len(weights), size=self.samples, replace=not enough, p=weights / weights.sum()
+            len(weights), size=wanted, replace=not enough, p=weights / weights.sum()
         )
         return [self.sources[i] for i in numbers]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -132,8 +133,14 @@ def _labelled(
     network: PromptedNetwork, batch: MicroBatch, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
     """Labels only: *foreground* and prompts on the labelled crops, mixed or not."""
-    crops = encode(network, batch.image, batch.runs)
-    return supervised_losses(crops, batch, **weights)[0]
+    return supervised_losses(_encoded(network, batch)[0], batch, **weights)[0]
+
+
+def _encoded(network: PromptedNetwork, *batches: MicroBatch) -> list[list[Encoded]]:
+    """Micro-batches of one shape after one pass; many small convolutions are slow on a CPU."""
+    runs = [runs for batch in batches for runs in batch.runs_of_each]
+    crops = iter(encode(network, torch.cat([batch.image for batch in batches]), runs))
+    return [list(islice(crops, len(batch.image))) for batch in batches]
 
 
 def labelled_and_mixed(
@@ -150,12 +157,12 @@ def labelled_and_mixed(
         Named losses, those of the mixed crops with ``mixed_`` before their names; and the answers
         on the mixed crops, none without an unlabelled part.
     """
-    losses = _labelled(network, sample.labelled, weights)
     if sample.unlabelled is None:
-        return losses, []
-    mixed = sample.unlabelled.mixed
-    crops = encode(network, mixed.image, mixed.runs)
-    known, answers = supervised_losses(crops, mixed, **weights)
+        return _labelled(network, sample.labelled, weights), []
+    labelled, mixed = sample.labelled, sample.unlabelled.mixed
+    own, others = _encoded(network, labelled, mixed)
+    losses = supervised_losses(own, labelled, **weights)[0]
+    known, answers = supervised_losses(others, mixed, **weights)
     return losses | {f"mixed_{name}": value for name, value in known.items()}, answers
 
 
@@ -168,7 +175,7 @@ def _versemi(
         return losses
     mixed = sample.unlabelled.mixed
     with torch.no_grad():
-        teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
+        teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
     ramp = settings.unlabelled_weight(done)
     weights = {
         "consistency": ramp * settings.consistency,
@@ -193,15 +200,17 @@ def _mean_teacher(
     threshold that rises from 3/4 to all of ln 2; weight 0.1 with ramp-up. Here the passes differ
     by their noise alone and are four, not eight.
     """
-    losses = _labelled(networks.student, sample.labelled, settings.supervision(done))
+    weights = settings.supervision(done)
     if sample.unlabelled is None:
-        return losses
-    strong = sample.unlabelled.strong
-    crops = encode(networks.student, strong.image, strong.runs)
+        return _labelled(networks.student, sample.labelled, weights)
+    labelled, strong = sample.labelled, sample.unlabelled.strong
+    own, crops = _encoded(networks.student, labelled, strong)
+    losses = supervised_losses(own, labelled, **weights)[0]
     ramp = settings.unlabelled_weight(done)
     with torch.no_grad():
         passes = [
-            encode(networks.teacher, _noisy(sample, i), strong.runs) for i in range(_NOISY_PASSES)
+            encode(networks.teacher, _noisy(sample, i), strong.runs_of_each)
+            for i in range(_NOISY_PASSES)
         ]
     terms = []
     for i, (crop, asked) in enumerate(zip(crops, strong.prompts, strict=True)):
@@ -231,17 +240,19 @@ def _cross_pseudo(
     """
     assert networks.partner is not None
     pair = (networks.student, networks.partner)
+    batches = [sample.labelled, *([sample.unlabelled.strong] if sample.unlabelled else [])]
     losses: dict[str, Tensor] = {}
+    unlabelled = []
     for number, network in enumerate(pair, start=1):
-        found = _labelled(network, sample.labelled, settings.supervision(done))
+        own, *others = _encoded(network, *batches)
+        found = supervised_losses(own, sample.labelled, **settings.supervision(done))[0]
         losses |= {f"{name}_{number}": value for name, value in found.items()}
+        unlabelled += others
     if sample.unlabelled is None:
         return losses
-    strong = sample.unlabelled.strong
-    first, second = (encode(network, strong.image, strong.runs) for network in pair)
     terms = [
         _cross(a, b, asked) + _cross(b, a, asked)
-        for a, b, asked in zip(first, second, strong.prompts, strict=True)
+        for a, b, asked in zip(*unlabelled, sample.unlabelled.strong.prompts, strict=True)
     ]
     return losses | {"cross": settings.unlabelled_weight(done) * torch.stack(terms).mean()}
 

@@ -111,11 +111,19 @@ class Encoded:
         return self.network.apply_heads(self.features, parameters)[0]
 
 
-def encode(network: PromptedNetwork, image: Tensor, runs: Tensor) -> list[Encoded]:
-    """One backbone pass for all crops ``(B, 1, D, H, W)`` and all their prompts."""
+def encode(network: PromptedNetwork, image: Tensor, runs: Sequence[Tensor]) -> list[Encoded]:
+    """One backbone pass for all crops ``(B, 1, D, H, W)`` and all their prompts.
+
+    Args:
+        network: to pass them through.
+        image: the crops.
+        runs: of each crop, the runs of voxels that its heads read.
+    """
     features, pooled = network.encode(image)
-    features = at_runs(features.flatten(2), runs)
-    return [Encoded(network, features[i : i + 1], pooled[i : i + 1]) for i in range(len(image))]
+    return [
+        Encoded(network, at_runs(features[i : i + 1].flatten(2), runs[i]), pooled[i : i + 1])
+        for i in range(len(image))
+    ]
 
 
 @dataclass

@@ -85,9 +85,9 @@ class Objective:
             return found
         mixed = sample.unlabelled.mixed
         with torch.no_grad():
-            teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs)
+            teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
             # The very same crops, or a network that has not changed at all would be pulled away.
-            before = encode(parent, mixed.image, mixed.runs)
+            before = encode(parent, mixed.image, mixed.runs_of_each)
         ramp = self.method.unlabelled_weight(done)
         weights = {
             "consistency": self.method.consistency,
