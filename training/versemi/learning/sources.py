@@ -144,6 +144,7 @@ def _source(
         weight=weight,
         excluded=excluded(str(entry["folder"]), tuple(TASKS)) if negatives else (),
         negatives=negatives,
+        centred=float(entry.get("centred", 0.7)),
         overhang=float(entry.get("overhang", 0.125)),
         geometry=GeometryRange(
             flips=tuple(float(f) for f in flips),  # type: ignore[arg-type]
