@@ -119,7 +119,7 @@ def test_the_command_runs_resumes_and_writes_its_page(
         assert points[-1]["seconds"] == run["seconds"] > points[0]["seconds"] > 0
     versemi, single = (course(result) for result in summary["results"][:2])
     assert versemi[-1][1] == pytest.approx(summary["results"][0]["mean_dice"])
-    assert len(single) == 5
+    assert len(single) == 4
     for picture in ("benchmark-dice.png", "benchmark-losses.png", "benchmark-progress.png"):
         assert (docs / "pictures" / picture).stat().st_size > 1000
 
