@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from versemi.tasks import TASKS
 _LARGEST_LABEL = 255
 #: How often a coarse source is drawn, relative to the fine one of the same scans.
 _COARSE = 0.25
+#: Crops of up to so many voxels go in pairs: the time of a lone one is mostly waiting.
+_SMALL = 200_000
 
 
 def sources_of(
@@ -88,6 +91,7 @@ def sources_of(
                         unlabelled=(*scans, *others) if unlabelled else (),
                         spacing=(z, y, x),
                         crop=settings.window,
+                        batch=2 if math.prod(settings.window) <= _SMALL else 1,
                         weight=len(items) * (1.0 if scale == 1.0 else _COARSE),
                     )
                 )
