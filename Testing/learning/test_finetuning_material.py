@@ -59,6 +59,22 @@ def test_by_default_all_that_some_corrected_case_covers_is_learnt(library, pack)
     assert [case.id for case in found.unlabelled] == ["c"] and found.notes == ()
 
 
+def test_groups_that_have_parted_learn_one_at_a_time(library, pack):
+    add(library, "a", "left_atrium", modality="MR")
+    add(library, "b", "spleen")
+    add(library, "c", "spleen")
+    together = material_of(library.folder, pack)
+    assert together.groups == ("ct", "lge_mr") and together.notes == ()
+    manifest = replace(pack.manifest, network={"own": {"lge_mr": "lge_mr"}})
+    parted = replace(pack, manifest=manifest)
+    found = material_of(library.folder, parted)
+    assert found.prompts == ("spleen",) and "left_atrium; learn them in a run" in found.notes[0]
+    assert [c.case.id for c in found.corrected] == ["b", "c"]
+    with pytest.raises(InputError, match="cannot learn together any more; learn one after"):
+        material_of(library.folder, parted, ["left_atrium", "spleen"])
+    assert material_of(library.folder, parted, ["left_atrium"]).groups == ("lge_mr",)
+
+
 def test_a_case_whose_label_covers_nothing_that_is_learnt_is_unlabelled(library, pack):
     add(library, "a", "liver")
     add(library, "b", "spleen")

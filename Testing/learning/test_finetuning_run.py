@@ -48,7 +48,7 @@ def learn(library, pack, out, **options):
 
 
 def rows(pack):
-    return pack.build_network().rows.detach()
+    return pack.build_network("ct").rows.detach()
 
 
 def test_a_corrected_prompt_becomes_better_another_is_kept_and_the_store_is_told(
@@ -66,10 +66,15 @@ def test_a_corrected_prompt_becomes_better_another_is_kept_and_the_store_is_told
     assert outcome.report["agreement"]["prompts"].keys() == {"right_kidney"}
     assert outcome.report["agreement"]["mean"] >= 0.95
     assert outcome.state == "available", outcome.reason
-    # What no scan speaks about stays as it was, to the bit.
-    number = pack.build_network().prompts.index("left_atrium")
-    assert torch.equal(rows(outcome.pack)[number], rows(pack)[number])
-    assert outcome.report["not_measured"] == ["left_atrium"]
+    # Another kind of scan has the network that it had, to the bit.
+    assert outcome.pack.manifest.network["own"] == {"ct": "ct"}
+    kept = outcome.pack.build_network("lge_mr").state_dict()
+    learnt = outcome.pack.build_network("ct").state_dict()
+    before_it = pack.build_network().state_dict()
+    assert all(torch.equal(kept[key], value) for key, value in before_it.items())
+    assert any(not torch.equal(learnt[key], value) for key, value in before_it.items())
+    assert outcome.report["unchanged"] == ["left_atrium"]
+    assert outcome.report["not_measured"] == []
 
     manifest = outcome.pack.manifest
     assert (manifest.version, manifest.parent) == ("1.0+ft1", "small 1.0")

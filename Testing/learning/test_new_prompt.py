@@ -11,7 +11,7 @@ from versemi import tasks as registry
 from versemi.cli import main
 from versemi.errors import InputError
 from versemi.learning.newprompt import NOTHING, add_prompt, free_label
-from versemi.modelpack import ModelPack
+from versemi.modelpack import ModelPack, write_pack
 from versemi.tasks import TASKS, adopt
 
 pytestmark = pytest.mark.usefixtures("registry_as_it_was")
@@ -36,6 +36,21 @@ def test_the_old_prompts_answer_as_before(parent, tmp_path):
     assert np.array_equal(logits(made, prompts), logits(parent, prompts))
     assert made.task_ids == (*parent.task_ids, "thymus")
     assert made.manifest.parent == "tiny 0.0.1"
+
+
+def test_every_network_of_a_pack_whose_groups_have_parted_gets_the_prompt(parent, tmp_path):
+    moved = parent.build_network()
+    with torch.no_grad():
+        moved.rows += 0.5
+    networks = parent.build_networks().after(["lge_mr"], moved, parent.manifest.groups)
+    parted = write_pack(tmp_path / "parted", networks, parent.manifest)
+    made = add_prompt(parted, THYMUS, tmp_path / "pack", like="spleen").build_networks()
+    for group in ("ct", "lge_mr"):
+        before, after = parted.build_network(group), made.of(group)
+        assert after.prompts == (*before.prompts[:-1], "thymus", "foreground")
+        assert torch.equal(after.rows[:-2], before.rows[:-1])
+        assert torch.equal(after.rows[-2], before.rows[before.prompts.index("spleen")])
+    assert made.names() == {"lge_mr": "lge_mr"}
 
 
 def test_it_starts_from_what_was_asked_for(parent, tmp_path):

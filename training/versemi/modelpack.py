@@ -1,9 +1,10 @@
 """Model packs: a folder with weights that cannot run code, and a manifest that explains them.
 
-``model.safetensors`` holds the weights in half precision, ``manifest.json`` says what they are
-for, ``README.md`` is the model card and ``LICENSE`` the weights' own licence. The manifest
-carries the SHA-256 of the weights and of itself. Loading a manifest imports nothing heavy; torch
-comes in when the network is built.
+``model.safetensors`` holds the weights in half precision: those of a network that all prompt
+groups share, and of the networks that groups got when they learnt by themselves. ``manifest.json``
+says what they are for, ``README.md`` is the model card and ``LICENSE`` the weights' own licence.
+The manifest carries the SHA-256 of the weights and of itself. Loading a manifest imports nothing
+heavy; torch comes in when the network is built.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from versemi.errors import InputError, OutputError, PackError
 from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, TASKS, Code, Task, adopt
 
 if TYPE_CHECKING:
-    from versemi.network import PromptedNetwork
+    from versemi.network import GroupNetworks, PromptedNetwork
     from versemi.preprocessing import GroupSettings
 
 KIND = "versemi-model-pack"
-FORMAT = 1
+FORMAT = 2
+#: Of packs whose groups share one network, which earlier versions read, too.
+_FORMAT_OF_ONE = 1
 WEIGHTS = "model.safetensors"
+#: What a manifest's network says of groups that have left the shared one, if any has.
+OWN = "own"
 MANIFEST = "manifest.json"
 _LARGEST_WEIGHTS = 512 * 2**20
 
@@ -69,7 +74,7 @@ class Manifest:
         """Plain data, without checksums."""
         return {
             "kind": KIND,
-            "format": FORMAT,
+            "format": FORMAT if self.network.get(OWN) else _FORMAT_OF_ONE,
             "name": self.name,
             "version": self.version,
             "parent": self.parent,
@@ -153,8 +158,17 @@ class ModelPack:
             f"{', '.join(self.task_ids)}."
         )
 
-    def build_network(self) -> PromptedNetwork:
-        """Build the network with the pack's weights, float32, ready for inference.
+    def network_of(self, group: str) -> str:
+        """The name of the network that answers a group's prompts; empty for the shared one."""
+        return str(self.manifest.network.get(OWN, {}).get(group, ""))
+
+    def build_network(self, group: str | None = None) -> PromptedNetwork:
+        """As :meth:`build_networks`; the network of a group, or the shared one."""
+        networks = self.build_networks()
+        return networks.shared if group is None else networks.of(group)
+
+    def build_networks(self) -> GroupNetworks:
+        """Build the pack's networks with its weights, float32, ready for inference.
 
         Raises:
             PackError: the weights do not fit the network that the manifest describes.
@@ -162,7 +176,8 @@ class ModelPack:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from versemi.network import NetworkSettings, build_network
+        from versemi.network import GroupNetworks, NetworkSettings, build_network
+        from versemi.network.groups import parted
 
         described = self.manifest.network
         try:
@@ -171,28 +186,32 @@ class ModelPack:
                 backbone=str(described["backbone"]),
                 features=int(described["features"]),
             )
-            network = build_network(settings)
-            weights = load_file(self.path / WEIGHTS)
-            network.load_state_dict({name: w.float() for name, w in weights.items()})
+            networks = {}
+            for name, weights in parted(load_file(self.path / WEIGHTS)).items():
+                networks[name] = build_network(settings).eval()
+                networks[name].load_state_dict({key: w.float() for key, w in weights.items()})
+            own = {str(group): networks[name] for group, name in described.get(OWN, {}).items()}
+            return GroupNetworks(networks[""], own)
         except OSError as error:
             # The pack may have been deleted since its checksum was read.
             raise PackError(
                 f"The weights {self.path / WEIGHTS} cannot be read any more"
                 f" ({error.strerror or error}); copy the pack again, or choose another."
             ) from None
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except (
+            AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError
+        ) as error:  # fmt: skip
             # torch says in its first line only that something is wrong.
             reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200]
             raise PackError(
                 f"The weights of {self.path} do not fit the network its manifest describes "
                 f"({reason}); copy the pack again or update VerSemi."
             ) from None
-        return network.eval()
 
 
 def write_pack(
     path: str | os.PathLike[str],
-    network: PromptedNetwork,
+    network: PromptedNetwork | GroupNetworks,
     manifest: Manifest,
     texts: Mapping[str, str] | None = None,
 ) -> ModelPack:
@@ -200,8 +219,8 @@ def write_pack(
 
     Args:
         path: the pack's folder.
-        network: its weights are stored in half precision.
-        manifest: what to say of it.
+        network: its weights are stored in half precision; several where groups have their own.
+        manifest: what to say of it; which group has which network is added.
         texts: further files by name, such as ``README.md`` and ``LICENSE``.
 
     Raises:
@@ -209,10 +228,14 @@ def write_pack(
     """
     from safetensors.torch import save
 
+    from versemi.network import GroupNetworks
+
     folder = Path(path)
-    weights = save(
-        {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    )
+    networks = network if isinstance(network, GroupNetworks) else GroupNetworks(network)
+    weights = save({k: v.detach().cpu().half().contiguous() for k, v in networks.tensors().items()})
+    described = {k: v for k, v in manifest.network.items() if k != OWN}
+    own = {OWN: networks.names()} if networks.own else {}
+    manifest = replace(manifest, network={**described, **own})
     data = manifest.to_json()
     data["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
     data["sha256"][MANIFEST] = _manifest_digest(data)

@@ -45,7 +45,7 @@ class Segmenter:
         self.pack = pack
         self._search = search
         self._compute = choose(device)
-        self._network = pack.build_network().to(self._compute.device)
+        self._networks = pack.build_networks().to(self._compute.device)
         self._kept: dict[tuple[object, ...], PreparedScan] = {}
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -178,8 +178,9 @@ class Segmenter:
         full = (*mine, group, shrink, self._compute)
         if full not in self._kept:
             tell(0.0, "Preparing the scan")
+            network = self._networks.of(group)
             self._kept[full] = PreparedScan(
-                image, group, self.pack, self._network, self._compute, roi, shrink, self._search
+                image, group, self.pack, network, self._compute, roi, shrink, self._search
             )
         return self._kept[full]
 
@@ -226,7 +227,7 @@ class Segmenter:
         warnings.append(f"Memory ran out on {self._compute.device.type}; the CPU was used.")
         self._compute = choose("cpu")
         # A copy: the pack's weights on the other device are freed with the old network.
-        self._network = copy.deepcopy(self._network).to(self._compute.device)
+        self._networks = copy.deepcopy(self._networks).to(self._compute.device)
         return 1
 
     def _rest(self) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from versemi.errors import InputError
 from versemi.modelpack import ModelPack, PromptSettings, write_pack
-from versemi.network import NetworkSettings, build_network
+from versemi.network import GroupNetworks, NetworkSettings, PromptedNetwork, build_network
 from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, LAST_OWN_LABEL, TASKS, Task, adopt
 
 #: Starts from random numbers, as the rows of a fresh network do.
@@ -49,7 +49,8 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
             f"{', '.join(pack.manifest.groups)}."
         )
     task = adopt(task)
-    old = pack.build_network()
+    networks = pack.build_networks()
+    old = networks.of(task.group)
     if like not in (*old.prompts, NOTHING):
         raise InputError(
             f"The pack {pack.name} has no prompt '{like}' to start from; choose one of "
@@ -62,16 +63,8 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
         backbone=str(pack.manifest.network["backbone"]),
         features=old.features,
     )
-    torch.manual_seed(task.label)
-    network = build_network(settings)
-    fresh = network.rows.data[len(before)].clone()
-    state = old.state_dict()
-    rows = state.pop("rows")
-    network.load_state_dict({**network.state_dict(), **state})
-    with torch.no_grad():
-        network.rows[: len(before)] = rows[: len(before)]
-        network.rows[len(before) + 1 :] = rows[len(before) :]
-        network.rows[len(before)] = fresh if like == NOTHING else rows[old.prompts.index(like)]
+    grown = {id(n): _grown(n, settings, task, like) for n in networks.each()}
+    own = {group: grown[id(network)] for group, network in networks.own.items()}
     manifest = replace(
         pack.manifest,
         version=f"{pack.version}+{task.id}",
@@ -82,7 +75,25 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
     )
     license_file = pack.path / "LICENSE"
     texts = {"LICENSE": license_file.read_text("utf-8")} if license_file.is_file() else {}
-    return write_pack(folder, network, manifest, texts)
+    return write_pack(folder, GroupNetworks(grown[id(networks.shared)], own), manifest, texts)
+
+
+def _grown(
+    old: PromptedNetwork, settings: NetworkSettings, task: Task, like: str
+) -> PromptedNetwork:
+    """A network with one more row, before that of *foreground*."""
+    torch.manual_seed(task.label)
+    network = build_network(settings)
+    number = settings.prompts.index(task.id)
+    fresh = network.rows.data[number].clone()
+    state = old.state_dict()
+    rows = state.pop("rows")
+    network.load_state_dict({**network.state_dict(), **state})
+    with torch.no_grad():
+        network.rows[:number] = rows[:number]
+        network.rows[number + 1 :] = rows[number:]
+        network.rows[number] = fresh if like == NOTHING else rows[old.prompts.index(like)]
+    return network
 
 
 def free_label(taken: Sequence[int] = ()) -> int:

@@ -140,7 +140,7 @@ def add_measurements(
         ),
     )  # fmt: skip
     texts = {"LICENSE": _license(), "README.md": model_card(manifest, reports, settings)}
-    return write_pack(pack.path, pack.build_network(), manifest, texts)
+    return write_pack(pack.path, pack.build_networks(), manifest, texts)
 
 
 def model_card(

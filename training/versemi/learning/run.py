@@ -49,11 +49,17 @@ def train(
         callbacks: more of Lightning's callbacks.
 
     Raises:
-        InputError: scans or labels are missing or wrong, a crop does not fit the network, or `out`
-            holds another run or a damaged checkpoint.
+        InputError: scans or labels are missing or wrong, a crop does not fit the network, `start`
+            has several networks, or `out` holds another run or a damaged checkpoint.
         OutputError: a file of the run cannot be written.
     """
     _check_checkpoint(out / LAST)
+    if start and any(start.network_of(group) for group in start.manifest.groups):
+        raise InputError(
+            f"Groups of the pack {start.name} {start.version} have networks of their own since it"
+            " was fine-tuned, and a run trains one for all of them; start from the pack that it"
+            f" came from ({start.manifest.parent})."
+        )
     sources = build_sources(
         settings.sources,
         data,

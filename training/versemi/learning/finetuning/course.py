@@ -20,7 +20,6 @@ from versemi.learning.finetuning.watch import Watch
 from versemi.learning.methods import Networks
 from versemi.learning.trainer import PromptedTraining, run
 from versemi.network import PromptedNetwork
-from versemi.tasks import FOREGROUND, TASKS
 
 _RATE = 3e-4
 _AVERAGE = 0.99
@@ -35,13 +34,11 @@ _SEED = 2026
 class FineTuning(PromptedTraining):
     """Training from a parent's weights that keeps what no scan of the run speaks about.
 
-    The controller's image part, which moves all prompts together, is fixed, and so are the rows of
-    prompts whose group has no scan: their heads stay exactly as they were.
+    The controller's image part, which moves all prompts together, is fixed.
 
     Args:
         parent: frozen; the student starts as its copy.
         objective: how a sample becomes a loss.
-        groups: the prompt groups that the run has scans of.
         done: tells the share of the run's time that is used, 0..1; the rate falls with it.
         described: as for `PromptedTraining`.
     """
@@ -51,7 +48,6 @@ class FineTuning(PromptedTraining):
         parent: PromptedNetwork,
         objective: Objective,
         *,
-        groups: Sequence[str],
         done: Callable[[], float],
         described: Mapping[str, Any],
     ) -> None:
@@ -69,11 +65,6 @@ class FineTuning(PromptedTraining):
         self._parent = (parent.eval().requires_grad_(False),)
         self._objective = objective
         self._done = done
-        self._fixed = [
-            i
-            for i, prompt in enumerate(parent.prompts)
-            if prompt != FOREGROUND and TASKS[prompt].group not in groups
-        ]
         self._method = self._losses
 
     def on_fit_start(self) -> None:
@@ -85,12 +76,6 @@ class FineTuning(PromptedTraining):
         done = self._done()
         warm = min(1.0, (done + 0.01) / _WARM_UP)
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    def on_train_batch_end(self, *arguments: object) -> None:
-        """Undo what weight decay did to the fixed rows, then let the moving average follow."""
-        with torch.no_grad():
-            self.network.rows[self._fixed] = self._parent[0].rows[self._fixed]
-        super().on_train_batch_end(*arguments)
 
     def _losses(self, networks: Networks, sample: Sample, done: float) -> dict[str, Tensor]:
         return self._objective.losses(networks, self._parent[0], sample, self._done())
@@ -174,7 +159,6 @@ def train(
     training = FineTuning(
         parent,
         objective,
-        groups=sorted({source.group for source in sources}),
         done=lambda: (watch.used - begun) / seconds,
         described={"sources": [f"{s.name}: {[c.name for c in s.cases]}" for s in sources]},
     )

@@ -72,15 +72,21 @@ class Facts:
             "shares_tried": dict(self.tried),
             "dice": self.verdict.dice,
             "agreement": self.verdict.agreement,
+            "unchanged": list(self.unchanged()),
             "not_measured": list(self.not_measured()),
             "notes": list(self.material.notes),
             "material": self.material.described(),
             "measured": dict(self.measured),
         }
 
+    def unchanged(self) -> tuple[str, ...]:
+        """The pack's prompts whose group has the parent's network still."""
+        groups = self.material.groups
+        return tuple(t.id for t in self.parent.tasks if t.group not in groups)
+
     def not_measured(self) -> tuple[str, ...]:
-        """The pack's prompts about which nothing was measured at all."""
-        seen = {*self.material.prompts, *self.verdict.agreement["prompts"]}
+        """The other prompts of the pack about which nothing was measured at all."""
+        seen = {*self.material.prompts, *self.verdict.agreement["prompts"], *self.unchanged()}
         return tuple(p for p in self.parent.task_ids if p not in seen)
 
 
@@ -88,7 +94,7 @@ def deliver(pack: ModelPack, facts: Facts, out: Path, version: str) -> ModelPack
     """Write the judged pack with its report and card.
 
     The manifest keeps only what was measured of these weights: Dice of the learnt prompts on
-    held-out cases. The parent's numbers for all others are not repeated.
+    held-out cases, and the parent's numbers of prompts whose network is the parent's.
 
     Args:
         pack: the judged weights.
@@ -100,14 +106,16 @@ def deliver(pack: ModelPack, facts: Facts, out: Path, version: str) -> ModelPack
         OutputError: it cannot be written.
     """
     parent, verdict = facts.parent, facts.verdict
-    measured = {p: row["tuned"] for p, row in verdict.dice.items() if row["tuned"] is not None}
+    measured = {
+        p: round(row["tuned"], 4) for p, row in verdict.dice.items() if row["tuned"] is not None
+    }
+    known = {p.task.id: p.dice for p in parent.manifest.prompts if p.task.id in facts.unchanged()}
     manifest = replace(
         parent.manifest,
         version=version,
         parent=f"{parent.name} {parent.version}",
         prompts=tuple(
-            replace(p, dice=round(measured[p.task.id], 4) if p.task.id in measured else None)
-            for p in parent.manifest.prompts
+            replace(p, dice=(known | measured).get(p.task.id)) for p in parent.manifest.prompts
         ),
         training={**_still_new(parent.manifest, measured), **_summary(facts)},
     )
@@ -118,7 +126,7 @@ def deliver(pack: ModelPack, facts: Facts, out: Path, version: str) -> ModelPack
     }
     if license_file.is_file():
         texts["LICENSE"] = license_file.read_text(encoding="utf-8")
-    return write_pack(out, pack.build_network(), manifest, texts)
+    return write_pack(out, pack.build_networks(), manifest, texts)
 
 
 def next_version(parent: ModelPack, store: ModelStore | None) -> str:
@@ -174,6 +182,9 @@ def card(facts: Facts, version: str) -> str:
     lines += ["", "| other prompt | Dice with the parent's answer |", "|---|---|"]
     lines += [f"| {_name(p)} | {_number(d)} |" for p, d in verdict.agreement["prompts"].items()]
     lines += ["", RULE, ""]
+    if facts.unchanged():
+        names = ", ".join(_name(p) for p in facts.unchanged())
+        lines += [f"Answered by the parent's network, as before: {names}.", ""]
     if facts.not_measured():
         lines += [f"Not measured: {', '.join(_name(p) for p in facts.not_measured())}.", ""]
     lines += [
@@ -210,6 +221,7 @@ def _summary(facts: Facts) -> dict[str, Any]:
             "reason": facts.verdict.reason,
             "dice": facts.verdict.dice,
             "agreement": facts.verdict.agreement,
+            "unchanged": list(facts.unchanged()),
             "not_measured": list(facts.not_measured()),
         },
     }

@@ -20,8 +20,8 @@ RULE = (
     f" parent's with a mean Dice of at least {AGREEMENT:g} over scans and prompts; where neither"
     " finds a structure they agree (1), where only one does they do not (0). The mean of a learnt"
     " prompt is over the held-out cases whose label has it; in those whose label says that it is"
-    " not there, it must not be found more often than by the parent. Prompts of groups without a"
-    " scan in the library are not measured."
+    " not there, it must not be found more often than by the parent. Prompts of groups that are not"
+    " learnt keep the parent's network and its answers."
 )
 
 

@@ -93,7 +93,8 @@ def material_of(library: Path, pack: ModelPack, prompts: Sequence[str] = ()) -> 
 
     Raises:
         InputError: there is no library, a newer version made it, no case is corrected, or a
-            prompt is not known to the pack, is covered by no case, or is in another group there.
+            prompt is not known to the pack, is covered by no case, or is in another group there,
+            or the prompts are of groups whose networks have parted.
     """
     opened = CaseLibrary.open(library)
     cases = sorted(opened.cases(), key=lambda case: case.id)
@@ -120,6 +121,18 @@ def material_of(library: Path, pack: ModelPack, prompts: Sequence[str] = ()) -> 
     ordered = tuple(p for p in pack.task_ids if p in chosen)
     for prompt in ordered:
         _check_group(prompt, pack)
+    ordered, parted = _of_one_network(ordered, labelled, pack)
+    if parted and prompts:
+        raise InputError(
+            f"The groups of {ordered[0]} and {parted[0]} have learnt by themselves in the pack"
+            f" {pack.name} {pack.version}, so they cannot learn together any more; learn one after"
+            " the other."
+        )
+    if parted:
+        notes.append(
+            "Left out, as their group has learnt by itself in the pack"
+            f" {pack.name} {pack.version}: {', '.join(parted)}; learn them in a run of their own."
+        )
     corrected = []
     for case in labelled:
         own = tuple(p for p in ordered if p in case.prompts)
@@ -146,6 +159,19 @@ def _check(prompt: str, covered: Collection[str], pack: ModelPack, library: Path
             f"No corrected case of the library {library} covers the prompt '{prompt}'; covered"
             f" are {', '.join(sorted(covered))}."
         )
+
+
+def _of_one_network(
+    prompts: Sequence[str], labelled: Sequence[Case], pack: ModelPack
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The prompts of the network that most labels speak about, and those of other networks."""
+    cases: dict[str, int] = {}
+    for prompt in prompts:
+        name = pack.network_of(TASKS[prompt].group)
+        cases[name] = cases.get(name, 0) + sum(prompt in case.prompts for case in labelled)
+    most = max(cases, key=lambda name: cases[name])
+    kept = tuple(p for p in prompts if pack.network_of(TASKS[p].group) == most)
+    return kept, tuple(p for p in prompts if p not in kept)
 
 
 def _check_group(prompt: str, pack: ModelPack) -> None:

@@ -10,7 +10,8 @@ VerSemi's objective (:mod:`versemi.learning.methods`), with two guides where no 
 
 The weights themselves are drawn to the parent's by half their squared distance times a weight
 (Li et al., *Explicit inductive bias for transfer learning with convolutional networks*, ICML 2018,
-L2-SP), which is all that holds the prompts whose group has no scan in the library.
+L2-SP). Groups without a scan in the library keep the parent's network
+(:mod:`versemi.network.groups`).
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ class _Run:
         self.examination = Examination(
             work, watch, material, self.split, parent, self._pack, device
         )
-        self._network = parent.build_network()
+        self._networks = parent.build_networks()
+        self._network = self._networks.of(material.groups[0])
 
     def to_the_end(self, out: Path, store: ModelStore | None, minutes: float) -> Outcome:
         """All stages that are not finished yet."""
@@ -267,12 +268,14 @@ class _Run:
         """The pack of a stage; one between it and the parent is made when it is first wanted."""
         folder = self._folder(stage, share)
         if not folder.is_dir():
-            tuned = ModelPack.load(self._folder(stage, 1.0)).build_network()
+            tuned = ModelPack.load(self._folder(stage, 1.0)).build_network(self.material.groups[0])
             return self._write(stage, share, interpolate(self._network, tuned, share))
         return ModelPack.load(folder)
 
     def _write(self, stage: Stage, share: float, network: PromptedNetwork) -> ModelPack:
-        return write_pack(self._folder(stage, share), network, self.parent.manifest)
+        manifest = self.parent.manifest
+        networks = self._networks.after(self.material.groups, network, manifest.groups)
+        return write_pack(self._folder(stage, share), networks, manifest)
 
     def _folder(self, stage: Stage, share: float) -> Path:
         return self.work.folder / f"{stage.name}-{round(share * 100)}"

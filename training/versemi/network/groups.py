@@ -1,0 +1,89 @@
+"""The networks of a pack: one that its prompt groups share, and those of groups that left it.
+
+One network serves all groups, until one of them learns from scans of its own kind alone. Then that
+group answers with the new weights, and the others with the ones that they had: what they answer
+does not change, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from versemi.network.prompted import PromptedNetwork
+
+# Between the name of a network and that of a tensor of it.
+_OF = "/"
+# Between the groups that a network is named after.
+_AND = "+"
+
+
+@dataclass(frozen=True)
+class GroupNetworks:
+    """A network for every prompt group.
+
+    Attributes:
+        shared: of all groups that `own` does not name.
+        own: by group; groups that learnt together have the same one.
+    """
+
+    shared: PromptedNetwork
+    own: Mapping[str, PromptedNetwork] = field(default_factory=dict)
+
+    def of(self, group: str) -> PromptedNetwork:
+        """The network that answers the prompts of a group."""
+        return self.own.get(group, self.shared)
+
+    def each(self) -> tuple[PromptedNetwork, ...]:
+        """Every network once, the shared one first."""
+        return tuple({id(n): n for n in (self.shared, *self.own.values())}.values())
+
+    def to(self, device: torch.device) -> GroupNetworks:
+        """The same networks, on another device from now on."""
+        for network in self.each():
+            network.to(device)
+        return self
+
+    def names(self) -> dict[str, str]:
+        """For each group of `own` the name of its network: the groups that have it, joined."""
+        return {
+            group: _AND.join(sorted(g for g, other in self.own.items() if other is network))
+            for group, network in self.own.items()
+        }
+
+    def after(
+        self, learnt: Sequence[str], network: PromptedNetwork, every: Collection[str]
+    ) -> GroupNetworks:
+        """What a pack has after some groups have learnt together.
+
+        Args:
+            learnt: those groups, which had the same network before.
+            network: that they have now.
+            every: all groups of the pack.
+        """
+        before = self.of(learnt[0])
+        others = {group: self.of(group) for group in every if group not in learnt}
+        own = {group: other for group, other in others.items() if other is not self.shared}
+        if before is self.shared and before not in others.values():
+            return GroupNetworks(network, own)
+        return GroupNetworks(self.shared, own | dict.fromkeys(learnt, network))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name, as :func:`parted` takes them apart again."""
+        found = dict(self.shared.state_dict())
+        for group, name in self.names().items():
+            state = self.own[group].state_dict()
+            found |= {f"{name}{_OF}{key}": value for key, value in state.items()}
+        return found
+
+
+def parted(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The weights of each network by its name; those of the shared one by an empty name."""
+    networks: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, tensor = key.rpartition(_OF)
+        networks.setdefault(name, {})[tensor] = value
+    return networks
