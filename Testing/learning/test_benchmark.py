@@ -19,6 +19,7 @@ from versemi.learning.benchmark.execution import (
 )
 from versemi.learning.benchmark.plan import Configuration, strongest_rival, whole_plan
 from versemi.learning.benchmark.progress import course, seconds_to
+from versemi.learning.benchmark.verdicts import targets, worth
 
 
 def test_the_plan_holds_what_a_reader_wants_to_know_and_nothing_twice():
@@ -142,3 +143,44 @@ def test_the_command_runs_resumes_and_writes_its_page(
     (docs / "benchmark.json").write_text(json.dumps(summary))
     assert go() == 2
     assert "another protocol or scale" in capsys.readouterr().err
+
+
+# The verdicts -----------------------------------------------------------------------------------
+
+
+def result_of(method, dice, without=(), seed=0):
+    rows = [{"task": "left_atrium", "dice": value} for value in dice]
+    return {"fraction": 10, "method": method, "without": without, "seed": seed, "cases": rows}
+
+
+RIVALS_AT_80 = [result_of(m, [0.8]) for m in ("supervised", "single", "mean-teacher", "cps")]
+
+
+@pytest.mark.parametrize(
+    ("dice", "margin", "atrium"), [(0.88, "met", "met"), (0.81, "**not met**", "**not met**")]
+)
+def test_the_page_says_whether_the_targets_are_met(dice, margin, atrium):
+    lines = targets([result_of("versemi", [dice]), *RIVALS_AT_80], ["left_atrium"])
+    assert f"| {margin} | {100 * dice:.1f} against 80.0 of" in lines[2]
+    assert f"{100 * dice - 80:+.1f} |" in lines[2]
+    assert lines[3].endswith(f"| {atrium} | {100 * dice:.1f} |")
+
+
+def test_a_rival_that_was_not_run_leaves_a_margin_open_and_never_makes_it():
+    results = [result_of("versemi", [0.9]), *RIVALS_AT_80[:3]]
+    (line,) = targets(results, ["spleen"])[2:]
+    assert "| not run |" in line and line.endswith("; not run yet: cps |")
+    behind = [result_of("versemi", [0.7]), *RIVALS_AT_80[:3]]
+    assert "| **not met** |" in targets(behind, ["spleen"])[2]
+    assert "| not run |" in targets([result_of("versemi", [0.9])], ["spleen"])[2]
+
+
+def test_seeds_are_averaged_for_a_target_and_one_is_compared_for_a_part():
+    both = [result_of("versemi", [0.8]), result_of("versemi", [0.9], seed=1)]
+    without = result_of("versemi", [0.77], ("consistency",))
+    results = [*both, without, *RIVALS_AT_80]
+    assert "85.0 against 80.0" in targets(results, ["left_atrium"])[2]
+    lines = worth(results)
+    assert "| nothing | 80.0 | |" in lines
+    assert "| consistency | 77.0 | +3.0 |" in lines
+    assert "| prompt | - | - |" in lines

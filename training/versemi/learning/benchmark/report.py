@@ -17,6 +17,7 @@ from versemi.learning.benchmark import plots
 from versemi.learning.benchmark.execution import mean_dice, task_mean, tasks_of
 from versemi.learning.benchmark.plan import Configuration
 from versemi.learning.benchmark.progress import course, seconds_to
+from versemi.learning.benchmark.verdicts import targets, worth
 from versemi.learning.protocol import Protocol
 from versemi.tasks import get_task
 
@@ -25,6 +26,8 @@ _TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95_mm": "HD95 (mm)", "assd_m
 _SHARES = ("dice", "jaccard")
 #: Every result, as `execute` gave it, with its means.
 PUBLISHED = "benchmark.json"
+#: Written by hand; the page names it where it lies beside.
+TRIED = "benchmark-tried.md"
 
 
 def write_report(
@@ -56,7 +59,8 @@ def write_report(
     plots.draw_dice(results, tasks, docs / "pictures" / "benchmark-dice.png")
     plots.draw_losses(results, docs / "pictures" / "benchmark-losses.png")
     plots.draw_progress(results, docs / "pictures" / "benchmark-progress.png")
-    return write_text(_page(protocol, results, tasks, scale), docs / "benchmark.md")
+    tried = (docs / TRIED).is_file()
+    return write_text(_page(protocol, results, tasks, scale, tried), docs / "benchmark.md")
 
 
 def published(protocol: Protocol, scale: Mapping[str, Any], docs: Path) -> list[Result]:
@@ -112,8 +116,13 @@ def _cell(value: Any) -> Any:
 
 
 def _page(
-    protocol: Protocol, results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, Any]
+    protocol: Protocol,
+    results: Sequence[Result],
+    tasks: Sequence[str],
+    scale: Mapping[str, Any],
+    notes: bool,
 ) -> str:
+    tried = [f"What was tried before, and what it came to: [{TRIED}]({TRIED}).", ""]
     lines = [
         f"# Benchmark on {protocol.name}",
         "",
@@ -125,7 +134,10 @@ def _page(
         "model for all tasks; a model of one task sees as many batches of its task. Settings: "
         "`training/versemi/learning/protocol.yaml`.",
         "",
+        *(tried if notes else []),
         "![Dice per task and method](pictures/benchmark-dice.png)",
+        "",
+        *targets(results, tasks),
         "",
     ]
     for fraction in sorted({r["fraction"] for r in results}):
@@ -133,6 +145,7 @@ def _page(
         lines += [f"## {fraction}% of the labels", ""]
         for metric in METRICS:
             lines += [*_table(chosen, tasks, metric), ""]
+    lines += ["## What each part is worth", "", *worth(results), ""]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
     lines += ["![Training loss](pictures/benchmark-losses.png)", ""]
     lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
@@ -173,7 +186,7 @@ def _times(results: Sequence[Result]) -> list[str]:
     """When each method came to what `supervised` reached at its end, with as many labels."""
     lines = [
         "Minutes of training until the mean Dice over the tasks first reached that of `supervised` "
-        "at its end, with as many labels and the first seed; measured after every fifth of a run, "
+        "at its end, with as many labels and the first seed; measured after every quarter, "
         "straight lines between. A method with a model for each task trains one after the other.",
         "",
         "| labels | method | minutes | of the run's | final Dice |",
