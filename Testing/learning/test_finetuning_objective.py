@@ -15,7 +15,7 @@ from versemi.learning.finetuning.course import interpolate
 from versemi.learning.finetuning.material import material_of
 from versemi.learning.finetuning.objective import Objective, distance
 from versemi.learning.finetuning.sources import sources_of
-from versemi.learning.methods import Networks
+from versemi.learning.methods import MethodSettings, Networks
 from versemi.tasks import TASKS
 
 
@@ -47,11 +47,11 @@ def samples(pack, folder, cache, *, unlabelled=True, count=4):
     return [dataset[i] for i in range(count)]
 
 
-def losses(pack, sample, student=None, **settings):
+def losses(pack, sample, student=None, prompts=("liver",), done=1.0, **settings):
     parent = pack.build_network()
     student = student or copy.deepcopy(parent)
-    objective = Objective(("liver",), **settings)
-    return objective.losses(Networks(student, copy.deepcopy(student)), parent, sample, 1.0)
+    objective = Objective(prompts, **settings)
+    return objective.losses(Networks(student, copy.deepcopy(student)), parent, sample, done)
 
 
 def test_the_parent_itself_neither_forgets_nor_drifts(pack, tmp_path):
@@ -79,6 +79,22 @@ def test_an_answer_that_strays_from_the_parents_costs_and_one_that_is_learnt_doe
     assert strayed("right_kidney")["distillation"] > 0.5
     assert strayed("liver")["distillation"] == pytest.approx(0, abs=1e-5)
     assert strayed("liver")["anchor"] == pytest.approx(0.01 / 2 * 9.0, rel=1e-3)
+
+
+def test_the_moving_average_speaks_late_and_the_parent_from_the_start(pack, tmp_path):
+    fill(tmp_path / "library", 1, 1)
+    sample = samples(pack, tmp_path / "library", tmp_path / "cache", count=1)[0]
+    method = MethodSettings(begin=0.5)
+    led = {"pseudo_labels", "consistency"}
+    early = set(losses(pack, sample, done=0.4, method=method))
+    assert "distillation" in early and not led & early
+    assert led < set(losses(pack, sample, done=0.6, method=method))
+    # Of a group with no other prompt there is nothing to hold.
+    alone = ("liver", "right_kidney")
+    early = set(losses(pack, sample, prompts=alone, done=0.4, method=method))
+    assert early == {"prompts", "foreground", "anchor"}
+    late = set(losses(pack, sample, prompts=alone, done=0.6, method=method))
+    assert led < late and "distillation" not in late
 
 
 def test_labels_only_looks_at_no_scan_without_its_label(pack, tmp_path):

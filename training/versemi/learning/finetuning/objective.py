@@ -79,16 +79,37 @@ class Objective:
             sample: with its unlabelled part, if the run looks at it.
             done: share of the run, 0..1.
         """
+        led = done >= self.method.begin
+        held = sample.unlabelled is not None and self._others(sample.unlabelled.mixed)
+        if not led and not held:
+            # Nothing would be asked of the unlabelled crops yet; a step without is twice as fast.
+            sample = replace(sample, unlabelled=None)
         weights = self.method.supervision(done)
         found, answers = labelled_and_mixed(networks.student, sample, weights)
         found["anchor"] = self.anchor / 2 * distance(networks.student, parent)
         if sample.unlabelled is None:
             return found
         mixed = sample.unlabelled.mixed
-        with torch.no_grad():
-            teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
-            # The very same crops, or a network that has not changed at all would be pulled away.
-            before = encode(parent, mixed.image, mixed.runs_of_each)
+        if led:
+            with torch.no_grad():
+                teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
+            found |= self._led(answers, teacher, mixed, done)
+        if held:
+            with torch.no_grad():
+                # The very same crops, or a network that has not changed would be pulled away.
+                before = encode(parent, mixed.image, mixed.runs_of_each)
+            kept = distillation(answers, before, mixed, self.prompts)
+            found["distillation"] = self.distillation * kept
+        return found
+
+    def _led(
+        self,
+        answers: Sequence[Answer],
+        teacher: Sequence[Encoded],
+        mixed: MicroBatch,
+        done: float,
+    ) -> dict[str, Tensor]:
+        """What the moving average of the network says of the prompts that are learnt."""
         ramp = self.method.unlabelled_weight(done)
         weights = {
             "consistency": self.method.consistency,
@@ -102,11 +123,11 @@ class Objective:
             pseudo_labels=True,
             taught=self.prompts,
         )
-        found |= {name: ramp * weights[name] * value for name, value in unknown.items()}
-        kept = distillation(answers, before, mixed, self.prompts)
-        if kept is not None:
-            found["distillation"] = self.distillation * kept
-        return found
+        return {name: ramp * weights[name] * value for name, value in unknown.items()}
+
+    def _others(self, batch: MicroBatch) -> bool:
+        """Whether a crop is asked a prompt that follows the parent."""
+        return any(_followed(asked, self.prompts) for asked in batch.prompts)
 
 
 def distillation(
@@ -114,7 +135,7 @@ def distillation(
     parent: Sequence[Encoded],
     batch: MicroBatch,
     learnt: Sequence[str],
-) -> Tensor | None:
+) -> Tensor:
     """How far the answers under the other prompts are from the parent's, where no label speaks.
 
     The divergence of the parent's probability q from the network's p, a binary Kullback-Leibler
@@ -129,11 +150,11 @@ def distillation(
         learnt: prompts that do not follow the parent.
 
     Returns:
-        A scalar; None if there is no other prompt.
+        A scalar; 0 if there is no other prompt.
     """
     terms = []
     for answer, guide, asked in zip(answers, parent, batch.prompts, strict=True):
-        rows = [i for i, p in enumerate(asked) if p != FOREGROUND and p not in learnt]
+        rows = _followed(asked, learnt)
         if not rows:
             continue
         open_ = (~answer.known[rows]).float()
@@ -144,7 +165,12 @@ def distillation(
             least = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
         divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
         terms.append(over_prompts(_mean(divergence, open_) + _mean(divergence, about)))
-    return torch.stack(terms).mean() if terms else None
+    return torch.stack(terms).mean() if terms else torch.zeros(())
+
+
+def _followed(asked: Sequence[str], learnt: Sequence[str]) -> list[int]:
+    """Which of the asked prompts follow the parent."""
+    return [i for i, p in enumerate(asked) if p != FOREGROUND and p not in learnt]
 
 
 def distance(network: PromptedNetwork, parent: PromptedNetwork) -> Tensor:
