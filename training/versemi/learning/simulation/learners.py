@@ -148,6 +148,7 @@ class Engine:
         if not place.is_dir():
             task = get_task(story.prompt)
             names = [case.id for case in library.cases() if story.prompt in case.prompts]
+            own = next(s for s in story.base.sources if s["name"] == story.telling.source)
             entry = {
                 "name": "corrections",
                 "folder": str(library.folder.resolve()),
@@ -156,6 +157,7 @@ class Engine:
                 "labelled": names,
                 "measure": [],
                 "crop": list(story.base.groups[task.group].window),
+                "batch": int(own.get("batch", 1)),
                 "weight": 1.0,
             }
             pack = {
