@@ -21,7 +21,7 @@ from versemi.learning.methods import Networks
 from versemi.learning.trainer import PromptedTraining, run
 from versemi.network import PromptedNetwork
 
-_RATE = 3e-4
+_RATE = 1e-3
 _AVERAGE = 0.99
 _WARM_UP = 0.05
 #: Steps between checkpoints.

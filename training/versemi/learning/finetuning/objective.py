@@ -55,7 +55,7 @@ class Objective:
 
     prompts: tuple[str, ...]
     unlabelled: bool = True
-    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5)
+    method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5, begin=0.6, ramp=0.1)
     distillation: float = 1.0
     anchor: float = 0.01
 
