@@ -267,13 +267,13 @@ def test_a_pack_that_is_deleted_before_its_weights_are_read_is_one_sentence(
 ):
     pack = shutil.copytree(tiny_pack, tmp_path / "pack")
     scan = save(tmp_path / "scan.nii.gz", np.random.default_rng(0).normal(0, 200, (9, 9, 9)))
-    whole = ModelPack.build_network
+    whole = ModelPack.build_networks
 
     def late(self: ModelPack) -> Any:
         shutil.rmtree(self.path)
         return whole(self)
 
-    monkeypatch.setattr(ModelPack, "build_network", late)
+    monkeypatch.setattr(ModelPack, "build_networks", late)
     to = ("-o", tmp_path / "out", "--device", "cpu")
     code, out, err = run("segment", scan, "-t", "spleen", "--pack", pack, *to)
     assert (code, out) == (2, "")
