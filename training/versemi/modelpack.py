@@ -176,8 +176,7 @@ class ModelPack:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from versemi.network import GroupNetworks, NetworkSettings, build_network
-        from versemi.network.groups import parted
+        from versemi.network import GroupNetworks, NetworkSettings
 
         described = self.manifest.network
         try:
@@ -186,21 +185,15 @@ class ModelPack:
                 backbone=str(described["backbone"]),
                 features=int(described["features"]),
             )
-            networks = {}
-            for name, weights in parted(load_file(self.path / WEIGHTS)).items():
-                networks[name] = build_network(settings).eval()
-                networks[name].load_state_dict({key: w.float() for key, w in weights.items()})
-            own = {str(group): networks[name] for group, name in described.get(OWN, {}).items()}
-            return GroupNetworks(networks[""], own)
+            names = dict(described.get(OWN, {}))
+            return GroupNetworks.from_tensors(settings, load_file(self.path / WEIGHTS), names)
         except OSError as error:
             # The pack may have been deleted since its checksum was read.
             raise PackError(
                 f"The weights {self.path / WEIGHTS} cannot be read any more"
                 f" ({error.strerror or error}); copy the pack again, or choose another."
             ) from None
-        except (
-            AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError
-        ) as error:  # fmt: skip
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             # torch says in its first line only that something is wrong.
             reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200]
             raise PackError(

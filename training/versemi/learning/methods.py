@@ -71,6 +71,12 @@ class MethodSettings:
         """What all unlabelled weights are multiplied with when a share of the run is done."""
         return ramp_up(max(0.0, done - self.begin), self.ramp)
 
+    def weighted(self, unknown: Mapping[str, Tensor], done: float) -> dict[str, Tensor]:
+        """Weigh the losses of :func:`unlabelled_losses` when a share of the run is done."""
+        ramp = self.unlabelled_weight(done)
+        weights = {"consistency": self.consistency, "pseudo_labels": self.pseudo_labels}
+        return {name: ramp * weights[name] * value for name, value in unknown.items()}
+
     def has(self, part: str) -> bool:
         """Whether the run has this part of VerSemi.
 
@@ -176,11 +182,6 @@ def _versemi(
     mixed = sample.unlabelled.mixed
     with torch.no_grad():
         teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
-    ramp = settings.unlabelled_weight(done)
-    weights = {
-        "consistency": ramp * settings.consistency,
-        "pseudo_labels": ramp * settings.pseudo_labels,
-    }
     unknown = unlabelled_losses(
         answers,
         teacher,
@@ -188,7 +189,7 @@ def _versemi(
         consistency=settings.has("consistency"),
         pseudo_labels=settings.has("pseudo-labels"),
     )
-    return losses | {name: weights[name] * value for name, value in unknown.items()}
+    return losses | settings.weighted(unknown, done)
 
 
 def _mean_teacher(

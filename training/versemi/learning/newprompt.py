@@ -15,7 +15,7 @@ import torch
 
 from versemi.errors import InputError
 from versemi.modelpack import ModelPack, PromptSettings, write_pack
-from versemi.network import GroupNetworks, NetworkSettings, PromptedNetwork, build_network
+from versemi.network import NetworkSettings, PromptedNetwork, build_network
 from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, LAST_OWN_LABEL, TASKS, Task, adopt
 
 #: Starts from random numbers, as the rows of a fresh network do.
@@ -63,8 +63,7 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
         backbone=str(pack.manifest.network["backbone"]),
         features=old.features,
     )
-    grown = {id(n): _grown(n, settings, task, like) for n in networks.each()}
-    own = {group: grown[id(network)] for group, network in networks.own.items()}
+    networks = networks.mapped(lambda network: _grown(network, settings, task, like))
     manifest = replace(
         pack.manifest,
         version=f"{pack.version}+{task.id}",
@@ -75,7 +74,7 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
     )
     license_file = pack.path / "LICENSE"
     texts = {"LICENSE": license_file.read_text("utf-8")} if license_file.is_file() else {}
-    return write_pack(folder, GroupNetworks(grown[id(networks.shared)], own), manifest, texts)
+    return write_pack(folder, networks, manifest, texts)
 
 
 def _grown(

@@ -7,13 +7,13 @@ does not change, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from versemi.network.prompted import PromptedNetwork
+from versemi.network.prompted import NetworkSettings, PromptedNetwork, build_network
 
 # Between the name of a network and that of a tensor of it.
 _OF = "/"
@@ -43,9 +43,13 @@ class GroupNetworks:
 
     def to(self, device: torch.device) -> GroupNetworks:
         """The same networks, on another device from now on."""
-        for network in self.each():
-            network.to(device)
-        return self
+        return self.mapped(lambda network: network.to(device))
+
+    def mapped(self, change: Callable[[PromptedNetwork], PromptedNetwork]) -> GroupNetworks:
+        """The same groups with their networks changed; who had the same one has the same still."""
+        changed = {id(network): change(network) for network in self.each()}
+        own = {group: changed[id(network)] for group, network in self.own.items()}
+        return GroupNetworks(changed[id(self.shared)], own)
 
     def names(self) -> dict[str, str]:
         """For each group of `own` the name of its network: the groups that have it, joined."""
@@ -72,18 +76,34 @@ class GroupNetworks:
         return GroupNetworks(self.shared, own | dict.fromkeys(learnt, network))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights by name, as :func:`parted` takes them apart again."""
+        """All weights by name; :meth:`from_tensors` takes them apart again."""
         found = dict(self.shared.state_dict())
         for group, name in self.names().items():
             state = self.own[group].state_dict()
             found |= {f"{name}{_OF}{key}": value for key, value in state.items()}
         return found
 
+    @classmethod
+    def from_tensors(
+        cls, settings: NetworkSettings, tensors: Mapping[str, Tensor], names: Mapping[str, str]
+    ) -> GroupNetworks:
+        """Networks with their weights, float32, ready for inference.
 
-def parted(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The weights of each network by its name; those of the shared one by an empty name."""
-    networks: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, tensor = key.rpartition(_OF)
-        networks.setdefault(name, {})[tensor] = value
-    return networks
+        Args:
+            settings: of every network.
+            tensors: as :meth:`tensors` gives them, of any precision.
+            names: as :meth:`names`.
+
+        Raises:
+            KeyError, RuntimeError: the weights lack a network, or fit another one.
+        """
+        # The shared network's tensors have no name before theirs.
+        weights: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, _, tensor = key.rpartition(_OF)
+            weights.setdefault(name, {})[tensor] = value.float()
+        networks = {}
+        for name, state in weights.items():
+            networks[name] = build_network(settings).eval()
+            networks[name].load_state_dict(state)
+        return cls(networks[""], {group: networks[name] for group, name in names.items()})

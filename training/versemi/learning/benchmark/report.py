@@ -122,6 +122,7 @@ def _page(
     scale: Mapping[str, Any],
     notes: bool,
 ) -> str:
+    samples = int(scale["samples"])
     tried = [f"What was tried before, and what it came to: [{TRIED}]({TRIED}).", ""]
     lines = [
         f"# Benchmark on {protocol.name}",
@@ -130,9 +131,9 @@ def _page(
         "case in [benchmark-cases.csv](benchmark-cases.csv). Whole files, each on its own grid; "
         "the averaged weights of the last step; no checkpoint was chosen.",
         "",
-        f"Scale: {scale['steps']} steps of {_samples(scale)} for the methods with one "
-        "model for all tasks; a model of one task sees as many batches of its task. Settings: "
-        "`training/versemi/learning/protocol.yaml`.",
+        f"Scale: {scale['steps']} steps of {samples} sample{'s' * (samples > 1)} for the methods "
+        "with one model for all tasks; a model of one task sees as many batches of its task. "
+        "Settings: `training/versemi/learning/protocol.yaml`.",
         "",
         *(tried if notes else []),
         "![Dice per task and method](pictures/benchmark-dice.png)",
@@ -151,11 +152,6 @@ def _page(
     lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
     lines += ["![Dice over time](pictures/benchmark-progress.png)", "", "## Rule", "", RULE, ""]
     return "\n".join(lines)
-
-
-def _samples(scale: Mapping[str, Any]) -> str:
-    number = int(scale["samples"])
-    return f"{number} sample{'s' * (number > 1)}"
 
 
 def _table(results: Sequence[Result], tasks: Sequence[str], metric: str) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.benchmark.execution import mean_dice, task_mean
 from versemi.learning.benchmark.plan import RIVALS, Configuration
 from versemi.learning.methods import PARTS
+from versemi.learning.targets import Judged, target_table
 
 Result = dict[str, Any]
 _FRACTION = 10
@@ -20,68 +22,64 @@ _ATRIUM, _ATRIUM_DICE = "left_atrium", 0.87
 
 
 def targets(results: Sequence[Result], tasks: Sequence[str]) -> list[str]:
-    """The targets with what was reached, as a table in Markdown.
+    """The targets with what was reached, as a table in Markdown; means over seeds.
 
     Args:
         results: of :func:`versemi.learning.benchmark.execution.execute`.
         tasks: the protocol's prompts.
     """
-    found = {method: _of(results, method) for method in ("versemi", *RIVALS)}
-    means = {m: mean_of_known([mean_dice(r) for r in group]) for m, group in found.items()}
-    lines = [f"| target, with {_FRACTION}% of the labels | met | found |", "|---|---|---|"]
-    lines.append(_margin(means))
+    judged = [_margin(results)]
     if _ATRIUM in tasks:
-        dice = mean_of_known([task_mean(r, _ATRIUM, "dice") for r in found["versemi"]])
-        wanted = f"versemi's left atrium has at least Dice {100 * _ATRIUM_DICE:.0f}"
-        reached = "not run yet" if dice is None else f"{100 * dice:.1f}"
-        met = None if dice is None else dice >= _ATRIUM_DICE
-        lines.append(_row(wanted, met, reached))
-    return lines
+        own = _every_seed(results, "versemi")
+        dice = mean_of_known([task_mean(result, _ATRIUM, "dice") for result in own])
+        judged.append(
+            Judged(
+                f"versemi's left atrium has at least Dice {100 * _ATRIUM_DICE:.0f}",
+                None if dice is None else dice >= _ATRIUM_DICE,
+                "not run yet" if dice is None else _points(dice),
+            )
+        )
+    return target_table(judged, f"target, with {_FRACTION}% of the labels")
 
 
 def worth(results: Sequence[Result]) -> list[str]:
     """What VerSemi loses without each of its parts, as a table in Markdown; same seed, one run."""
-    whole = next((r for r in _of(results, "versemi") if not r["seed"]), None)
-    full = mean_dice(whole) if whole else None
+    means = {Configuration.of(result): mean_dice(result) for result in results}
+    full = means.get(Configuration(_FRACTION, "versemi"))
     lines = ["| without | mean Dice | the part is worth, in points |", "|---|---|---|"]
     lines += [f"| nothing | {_points(full)} | |"]
     for part in PARTS:
-        runs = [r for r in _of(results, "versemi", (part,)) if not r["seed"]]
-        dice = mean_of_known([mean_dice(r) for r in runs])
+        dice = means.get(Configuration(_FRACTION, "versemi", (part,)))
         gain = "-" if dice is None or full is None else f"{100 * (full - dice):+.1f}"
         lines.append(f"| {part} | {_points(dice)} | {gain} |")
     return lines
 
 
-def _margin(means: dict[str, float | None]) -> str:
-    own = means["versemi"]
-    wanted = f"versemi's mean is at least {_MARGIN} points of Dice over the best rival's"
-    rivals = {m: dice for m in RIVALS if (dice := means[m]) is not None}
-    missing = [m for m in RIVALS if m not in rivals]
+def _margin(results: Sequence[Result]) -> Judged:
+    target = f"versemi's mean is at least {_MARGIN} points of Dice over the best rival's"
+    means = {
+        method: mean_of_known([mean_dice(result) for result in _every_seed(results, method)])
+        for method in ("versemi", *RIVALS)
+    }
+    own = means.pop("versemi")
+    rivals = {method: dice for method, dice in means.items() if dice is not None}
     if own is None or not rivals:
-        return _row(wanted, None, "not run yet")
+        return Judged(target, None, "not run yet")
     best = max(rivals, key=lambda method: rivals[method])
     gap = 100 * (own - rivals[best])
-    words = f"{100 * own:.1f} against {100 * rivals[best]:.1f} of {best}: {gap:+.1f}"
+    found = f"{_points(own)} against {_points(rivals[best])} of {best}: {gap:+.1f}"
+    missing = [method for method in RIVALS if method not in rivals]
     if missing:
-        words += f"; not run yet: {', '.join(missing)}"
+        found += f"; not run yet: {', '.join(missing)}"
+    met = gap >= _MARGIN
     # A rival that was not run can only take the target away.
-    return _row(wanted, None if missing and gap >= _MARGIN else gap >= _MARGIN, words)
+    return Judged(target, None if met and missing else met, found)
 
 
-def _of(results: Sequence[Result], method: str, without: tuple[str, ...] = ()) -> list[Result]:
-    """The runs of a method at the fraction that the targets are about, all seeds."""
-    every = [(Configuration.of(result), result) for result in results]
-    return [
-        r
-        for c, r in every
-        if (c.fraction, c.method, c.without) == (_FRACTION, method, tuple(without))
-    ]
-
-
-def _row(target: str, met: bool | None, found: str) -> str:
-    words = {True: "met", False: "**not met**", None: "not run"}
-    return f"| {target} | {words[met]} | {found} |"
+def _every_seed(results: Sequence[Result], method: str) -> list[Result]:
+    """The runs of a whole method at the fraction that the targets are about."""
+    wanted = Configuration(_FRACTION, method)
+    return [r for r in results if replace(Configuration.of(r), seed=wanted.seed) == wanted]
 
 
 def _points(dice: float | None) -> str:

@@ -109,14 +109,12 @@ def deliver(pack: ModelPack, facts: Facts, out: Path, version: str) -> ModelPack
     measured = {
         p: round(row["tuned"], 4) for p, row in verdict.dice.items() if row["tuned"] is not None
     }
-    known = {p.task.id: p.dice for p in parent.manifest.prompts if p.task.id in facts.unchanged()}
+    dice = {p: parent.settings(p).dice for p in facts.unchanged()} | measured
     manifest = replace(
         parent.manifest,
         version=version,
         parent=f"{parent.name} {parent.version}",
-        prompts=tuple(
-            replace(p, dice=(known | measured).get(p.task.id)) for p in parent.manifest.prompts
-        ),
+        prompts=tuple(replace(p, dice=dice.get(p.task.id)) for p in parent.manifest.prompts),
         training={**_still_new(parent.manifest, measured), **_summary(facts)},
     )
     license_file = parent.path / "LICENSE"

@@ -80,7 +80,8 @@ class Objective:
             done: share of the run, 0..1.
         """
         led = done >= self.method.begin
-        held = sample.unlabelled is not None and self._others(sample.unlabelled.mixed)
+        asked = sample.unlabelled.mixed.prompts if sample.unlabelled else []
+        held = any(_followed(prompts, self.prompts) for prompts in asked)
         if not led and not held:
             # Nothing would be asked of the unlabelled crops yet; a step without is twice as fast.
             sample = replace(sample, unlabelled=None)
@@ -93,7 +94,10 @@ class Objective:
         if led:
             with torch.no_grad():
                 teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
-            found |= self._led(answers, teacher, mixed, done)
+            unknown = unlabelled_losses(
+                answers, teacher, mixed, consistency=True, pseudo_labels=True, taught=self.prompts
+            )
+            found |= self.method.weighted(unknown, done)
         if held:
             with torch.no_grad():
                 # The very same crops, or a network that has not changed would be pulled away.
@@ -101,33 +105,6 @@ class Objective:
             kept = distillation(answers, before, mixed, self.prompts)
             found["distillation"] = self.distillation * kept
         return found
-
-    def _led(
-        self,
-        answers: Sequence[Answer],
-        teacher: Sequence[Encoded],
-        mixed: MicroBatch,
-        done: float,
-    ) -> dict[str, Tensor]:
-        """What the moving average of the network says of the prompts that are learnt."""
-        ramp = self.method.unlabelled_weight(done)
-        weights = {
-            "consistency": self.method.consistency,
-            "pseudo_labels": self.method.pseudo_labels,
-        }
-        unknown = unlabelled_losses(
-            answers,
-            teacher,
-            mixed,
-            consistency=True,
-            pseudo_labels=True,
-            taught=self.prompts,
-        )
-        return {name: ramp * weights[name] * value for name, value in unknown.items()}
-
-    def _others(self, batch: MicroBatch) -> bool:
-        """Whether a crop is asked a prompt that follows the parent."""
-        return any(_followed(asked, self.prompts) for asked in batch.prompts)
 
 
 def distillation(
@@ -146,11 +123,11 @@ def distillation(
     Args:
         answers: the network's on the mixed crops, with what their labels know.
         parent: its encoding of the same crops.
-        batch: the mixed crops.
+        batch: the mixed crops, one of which at least is asked another prompt.
         learnt: prompts that do not follow the parent.
 
     Returns:
-        A scalar; 0 if there is no other prompt.
+        A scalar.
     """
     terms = []
     for answer, guide, asked in zip(answers, parent, batch.prompts, strict=True):
@@ -165,7 +142,7 @@ def distillation(
             least = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
         divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
         terms.append(over_prompts(_mean(divergence, open_) + _mean(divergence, about)))
-    return torch.stack(terms).mean() if terms else torch.zeros(())
+    return torch.stack(terms).mean()
 
 
 def _followed(asked: Sequence[str], learnt: Sequence[str]) -> list[int]:

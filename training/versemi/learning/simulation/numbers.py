@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.simulation.plan import ARRIVAL, BASE, RANKED, Run
 from versemi.learning.simulation.settings import Settings, Telling
+from versemi.learning.targets import Judged
 from versemi.tasks import get_task
 
 Result = dict[str, Any]
@@ -72,21 +72,6 @@ def changes(result: Result, base: Result) -> dict[str, float]:
         for prompt, row in result.get("others", {}).items()
         if row["dice"] is not None and base["others"].get(prompt, {}).get("dice") is not None
     }
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A target, and what became of it.
-
-    Attributes:
-        target: in words.
-        met: None where what it needs has not been run.
-        found: in words.
-    """
-
-    target: str
-    met: bool | None
-    found: str
 
 
 def judged(settings: Settings, results: Results) -> list[Judged]:

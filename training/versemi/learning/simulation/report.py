@@ -14,6 +14,7 @@ from versemi.learning.simulation import plots
 from versemi.learning.simulation.numbers import Result, Results, changes, judged, mean_dice
 from versemi.learning.simulation.plan import RANKED, Run, whole_plan
 from versemi.learning.simulation.settings import Settings, Telling
+from versemi.learning.targets import target_table
 from versemi.tasks import get_task
 
 #: Every result, as `execute` gave it, with the settings.
@@ -107,11 +108,8 @@ def _page(settings: Settings, results: Results, planned: int) -> str:
         "",
         "## Targets",
         "",
-        "| target | met | found |",
-        "|---|---|---|",
+        *target_table(judged(settings, results)),
     ]
-    words = {True: "met", False: "**not met**", None: "not run"}
-    lines += [f"| {t.target} | {words[t.met]} | {t.found} |" for t in judged(settings, results)]
     for story in settings.stories.values():
         lines += ["", *_story(story, settings, results)]
     lines += ["", *_others(settings, results)]
