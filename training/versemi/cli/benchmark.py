@@ -13,6 +13,8 @@ from versemi.cli.options import (
     DocsOption,
     ReportOption,
     RunsOption,
+    Scale,
+    ScaleOption,
     output,
     result_table,
     say,
@@ -36,6 +38,7 @@ def benchmark(
         ),
     ] = None,
     report: ReportOption = False,
+    scale: ScaleOption = Scale.processor,
     split: Annotated[
         int | None,
         typer.Option(
@@ -55,7 +58,7 @@ def benchmark(
     First every method with 10% of the labels, then VerSemi without each of its parts, two more
     seeds of VerSemi and of the strongest rival, and 20% of the labels. The page is written anew
     after every configuration, and what stands in its benchmark.json is not run again, so another
-    machine can go on where this one stopped.
+    machine can go on where this one stopped. Each scale wants a folder of its own for its runs.
 
     Examples:
 
@@ -73,8 +76,7 @@ def benchmark(
         whole_plan,
     )
     from versemi.learning.benchmark.report import published, write_report
-    from versemi.learning.configuration import shipped
-    from versemi.learning.protocol import Protocol, write_split
+    from versemi.learning.protocol import Protocol, scale_settings, write_split
 
     loaded = Protocol.load(protocol)
     if split is not None:
@@ -86,9 +88,9 @@ def benchmark(
             raise InputError(
                 f"There is no configuration {name}; there are {', '.join(sorted(every))}."
             )
-    scale = shipped("protocol.yaml")
     before = {
-        Configuration.of(result).folder: result for result in published(loaded, scale, docs or out)
+        Configuration.of(result).folder: result
+        for result in published(loaded, scale.value, docs or out)
     }
     results: dict[str, dict[str, Any]] = {}
 
@@ -106,12 +108,13 @@ def benchmark(
                 loaded,
                 configuration,
                 out,
+                scale=scale_settings(scale.value),
                 cache=cache or out / "prepared",
                 device=device.value,
                 tell=say,
             )
             kept = list(results.values())
-            write_report(loaded, kept, scale, docs or out)
+            write_report(loaded, kept, scale.value, docs or out)
 
     go(first_round())
     first = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]

@@ -34,6 +34,13 @@ class Device(str, Enum):
     mps = "mps"
 
 
+class Scale(str, Enum):
+    """How large the runs of a benchmark are."""
+
+    processor = "processor"
+    full = "full"
+
+
 class Modality(str, Enum):
     """What kind of scan an image is."""
 
@@ -70,6 +77,12 @@ CasesOption = Annotated[
 ]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")
+]
+ScaleOption = Annotated[
+    Scale,
+    typer.Option(
+        "--scale", help="Of the protocol's runs: coarse scans and short runs, or full ones."
+    ),
 ]
 RunsOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")]
 DocsOption = Annotated[

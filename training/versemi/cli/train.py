@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from versemi.cli.options import Device, DeviceOption, output, progress_bar, result_table, say
+from versemi.cli.options import (
+    Device,
+    DeviceOption,
+    Scale,
+    ScaleOption,
+    output,
+    progress_bar,
+    result_table,
+    say,
+)
 from versemi.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +56,7 @@ def train(
     fraction: Annotated[
         int, typer.Option("--fraction", help="Percent of the protocol's labels: 10 or 20.")
     ] = 10,
+    scale: ScaleOption = Scale.processor,
     method: Annotated[
         str | None,
         typer.Option(
@@ -97,7 +107,9 @@ def train(
     - versemi train --protocol versemi4.json --fraction 10 --method cps --out runs/cps
     """
     need_training_packages()
-    runs, root = _runs(data or [], config, protocol, fraction, method, without or [], seed, steps)
+    runs, root = _runs(
+        data or [], config, protocol, fraction, scale, method, without or [], seed, steps
+    )
     from versemi.learning.release import release
     from versemi.learning.run import train as run
     from versemi.modelpack import ModelPack
@@ -124,6 +136,7 @@ def _runs(
     config: str | None,
     protocol: Path | None,
     fraction: int,
+    scale: Scale,
     method: str | None,
     without: list[str],
     seed: int | None,
@@ -133,14 +146,19 @@ def _runs(
     from dataclasses import replace
 
     from versemi.learning.configuration import load_settings, settings_for_folders
-    from versemi.learning.protocol import Protocol, runs_of
+    from versemi.learning.protocol import Protocol, runs_of, scale_settings
 
     if config and protocol:
         raise InputError("Give --config or --protocol, not both.")
     if protocol:
         loaded = Protocol.load(protocol)
         runs = runs_of(
-            loaded, fraction=fraction, method=method or "versemi", without=without, seed=seed or 0
+            loaded,
+            fraction=fraction,
+            method=method or "versemi",
+            without=without,
+            seed=seed or 0,
+            scale=scale_settings(scale.value),
         )
         root = _root(data) if data else loaded.folder
     else:

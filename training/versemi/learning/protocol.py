@@ -27,6 +27,8 @@ from versemi.learning.configuration import (
 from versemi.tasks import get_task
 
 FRACTIONS = (10, 20)
+#: Spacing, crops, network and steps that all methods of a benchmark share, by name.
+SCALES = {"processor": "protocol.yaml", "full": "protocol-full.yaml"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def runs_of(
         method: one of :data:`versemi.learning.methods.METHODS`.
         without: parts of VerSemi to leave out.
         seed: of the run.
-        scale: as ``protocol.yaml``, which is the default.
+        scale: as :func:`scale_settings` reads it; by default that of a processor.
 
     Returns:
         Settings by the name of the run's folder.
@@ -133,7 +135,7 @@ def runs_of(
     Raises:
         InputError: an argument is not known, or the scale does not cover a task.
     """
-    scale = scale or shipped("protocol.yaml")
+    scale = scale or scale_settings()
     chosen = method_settings(
         {**scale["method"], "name": method, "without": tuple(without)}, "protocol.yaml"
     )
@@ -172,6 +174,11 @@ def runs_of(
         )
         for entry in entries
     }
+
+
+def scale_settings(name: str = "processor") -> Mapping[str, Any]:
+    """The settings of a scale that comes with the package, one of `SCALES`."""
+    return shipped(SCALES[name])
 
 
 def write_split(protocol: Protocol, seed: int, path: Path) -> Path:

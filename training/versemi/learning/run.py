@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import zipfile
 from pathlib import Path
 
 import lightning as L
+import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
@@ -20,6 +23,9 @@ from versemi.learning.sources import build_sources
 from versemi.learning.trainer import LAST, PromptedTraining, run
 from versemi.modelpack import ModelPack
 from versemi.network import PromptedNetwork, build_network
+
+#: Steps, samples per step, seconds and hardware of a finished run.
+TRAINED = "training.json"
 
 
 def train(
@@ -108,9 +114,28 @@ def train(
         workers=workers,
         callbacks=(clock, KeptLog(out), Pictures(dataset, out / "pictures"), *callbacks),
     )
-    timed = {"steps": settings.steps, "samples": settings.samples, "seconds": clock.seconds}
-    write_text(json.dumps(timed) + "\n", out / "training.json")
+    trained = {
+        "steps": settings.steps,
+        "samples": settings.samples,
+        "seconds": clock.seconds,
+        "hardware": hardware(),
+    }
+    write_text(json.dumps(trained) + "\n", out / TRAINED)
     return training.teacher.eval().cpu()
+
+
+def hardware() -> str:
+    """The machine in words."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    return f"{torch.get_num_threads()} of {os.cpu_count()} cores of {name}"
 
 
 def _check_checkpoint(path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from versemi.learning.benchmark.plan import Configuration
 from versemi.learning.benchmark.progress import Snapshots, measured_along
 from versemi.learning.protocol import Protocol, runs_of
 from versemi.learning.release import release
-from versemi.learning.run import train
+from versemi.learning.run import TRAINED, train
 from versemi.modelpack import ModelPack
 
 RESULT = "result.json"
@@ -30,6 +28,7 @@ def execute(
     configuration: Configuration,
     out: Path,
     *,
+    scale: Mapping[str, Any],
     cache: Path,
     device: str = "auto",
     tell: Callable[[str], None] = lambda sentence: None,
@@ -40,6 +39,7 @@ def execute(
         protocol: tasks and cases.
         configuration: what to run.
         out: folder of the benchmark's runs.
+        scale: as :func:`versemi.learning.protocol.scale_settings` reads it.
         cache: folder for prepared scans.
         device: as for :class:`Segmenter`.
         tell: told what is being done.
@@ -56,6 +56,7 @@ def execute(
         method=configuration.method,
         without=configuration.without,
         seed=configuration.seed,
+        scale=scale,
     )
     trained, rows = [], []
     for name, settings in runs.items():
@@ -77,7 +78,7 @@ def execute(
         along = measured_along(
             place / "snapshots", lambda pack: _means(_measured(protocol, pack, device))
         )
-        timed = json.loads((place / "training.json").read_text(encoding="utf-8"))
+        timed = json.loads((place / TRAINED).read_text(encoding="utf-8"))
         curve = loss_curve(place / "csv" / "metrics.csv")
         trained.append(
             {
@@ -97,7 +98,6 @@ def execute(
         "without": list(configuration.without),
         "seed": configuration.seed,
         "runs": trained,
-        "hardware": hardware(),
         "cases": rows,
     }
     write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", folder / RESULT)
@@ -174,19 +174,3 @@ def loss_curve(log: Path) -> list[tuple[int, float]]:
     except OSError as error:
         raise InputError(f"The log {log} cannot be read ({error.strerror}).") from None
     return [(int(row["step"]), float(row["loss"])) for row in rows if row.get("loss")]
-
-
-def hardware() -> str:
-    """The machine in words."""
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return f"{torch.get_num_threads()} of {os.cpu_count()} cores of {name}"

@@ -1,11 +1,11 @@
-"""From results to a page: tables, plots, JSON and every case in a CSV."""
+"""From results to a page: tables, plots, JSON and every case in a CSV; one page for each scale."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,27 +18,23 @@ from versemi.learning.benchmark.execution import mean_dice, task_mean, tasks_of
 from versemi.learning.benchmark.plan import Configuration
 from versemi.learning.benchmark.progress import course, seconds_to
 from versemi.learning.benchmark.verdicts import targets, worth
-from versemi.learning.protocol import Protocol
+from versemi.learning.protocol import SCALES, Protocol, scale_settings
 from versemi.tasks import get_task
 
 Result = dict[str, Any]
 _TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95_mm": "HD95 (mm)", "assd_mm": "ASD (mm)"}
 _SHARES = ("dice", "jaccard")
-#: Every result, as `execute` gave it, with its means.
-PUBLISHED = "benchmark.json"
-#: Written by hand; the page names it where it lies beside.
+#: Written by hand; the pages name it where it lies beside.
 TRIED = "benchmark-tried.md"
 
 
-def write_report(
-    protocol: Protocol, results: Sequence[Result], scale: Mapping[str, Any], docs: Path
-) -> Path:
-    """Write ``benchmark.md``, ``.json``, ``-cases.csv`` and plots.
+def write_report(protocol: Protocol, results: Sequence[Result], scale: str, docs: Path) -> Path:
+    """Write ``benchmark.md``, ``.json``, ``-cases.csv`` and plots, under the names of the scale.
 
     Args:
         protocol: what was measured.
         results: of :func:`versemi.learning.benchmark.execution.execute`, at least one.
-        scale: the benchmark's settings.
+        scale: one of :data:`versemi.learning.protocol.SCALES`.
         docs: folder that gets the files.
 
     Returns:
@@ -50,36 +46,41 @@ def write_report(
     tasks = tasks_of(results[0])
     summary = {
         "protocol": protocol.name,
-        "scale": dict(scale),
+        "scale": dict(scale_settings(scale)),
         "rule": RULE,
         "results": [_summary(result, tasks) for result in results],
     }
-    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", docs / PUBLISHED)
-    write_text(_cases(results), docs / "benchmark-cases.csv")
-    plots.draw_dice(results, tasks, docs / "pictures" / "benchmark-dice.png")
-    plots.draw_losses(results, docs / "pictures" / "benchmark-losses.png")
-    plots.draw_progress(results, docs / "pictures" / "benchmark-progress.png")
-    tried = (docs / TRIED).is_file()
-    return write_text(_page(protocol, results, tasks, scale, tried), docs / "benchmark.md")
+    stem = _stem(scale)
+    pictures = docs / "pictures"
+    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", docs / f"{stem}.json")
+    write_text(_cases(results), docs / f"{stem}-cases.csv")
+    plots.draw_dice(results, tasks, pictures / f"{stem}-dice.png")
+    plots.draw_losses(results, pictures / f"{stem}-losses.png")
+    if _followed(results):
+        plots.draw_progress(results, pictures / f"{stem}-progress.png")
+    return write_text(_page(protocol, results, tasks, scale, docs), docs / f"{stem}.md")
 
 
-def published(protocol: Protocol, scale: Mapping[str, Any], docs: Path) -> list[Result]:
-    """Results that stand in ``benchmark.json`` already, so that any machine can add to them.
+def published(protocol: Protocol, scale: str, docs: Path) -> list[Result]:
+    """Results that stand in the page's JSON already, so that any machine can add to them.
 
     Args:
         protocol: what is measured.
-        scale: the benchmark's settings; results of other settings cannot stand beside its own.
+        scale: one of :data:`versemi.learning.protocol.SCALES`; results of other settings than it
+            has now cannot stand beside its own.
         docs: folder of the page.
 
     Raises:
         InputError: the file cannot be read, or is of another protocol or other settings.
     """
-    path = docs / PUBLISHED
+    path = docs / f"{_stem(scale)}.json"
     if not path.is_file():
         return []
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        same = summary["protocol"] == protocol.name and summary["scale"] == dict(scale)
+        same = summary["protocol"] == protocol.name and summary["scale"] == dict(
+            scale_settings(scale)
+        )
         results = [dict(result) for result in summary["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be used ({error!r}); move it away.") from None
@@ -89,6 +90,16 @@ def published(protocol: Protocol, scale: Mapping[str, Any], docs: Path) -> list[
             "another folder with --docs."
         )
     return results
+
+
+def _stem(scale: str) -> str:
+    """What the names of a scale's files begin with."""
+    return "benchmark" if scale == "processor" else f"benchmark-{scale}"
+
+
+def _followed(results: Sequence[Result]) -> bool:
+    """Whether any run was measured before its end."""
+    return any(len(course(result)) > 1 for result in results)
 
 
 def _summary(result: Result, tasks: Sequence[str]) -> dict[str, Any]:
@@ -119,24 +130,29 @@ def _page(
     protocol: Protocol,
     results: Sequence[Result],
     tasks: Sequence[str],
-    scale: Mapping[str, Any],
-    notes: bool,
+    scale: str,
+    docs: Path,
 ) -> str:
-    samples = int(scale["samples"])
-    tried = [f"What was tried before, and what it came to: [{TRIED}]({TRIED}).", ""]
+    stem, settings = _stem(scale), scale_settings(scale)
+    samples = int(settings["samples"])
+    other = [_stem(name) for name in SCALES if name != scale]
+    beside = [f"The same at another scale: [{s}.md]({s}.md)." for s in other]
+    beside = [line for line, s in zip(beside, other, strict=True) if (docs / f"{s}.md").is_file()]
+    if (docs / TRIED).is_file():
+        beside.append(f"What was tried, and what it came to: [{TRIED}]({TRIED}).")
     lines = [
-        f"# Benchmark on {protocol.name}",
+        f"# Benchmark on {protocol.name}, {scale} scale",
         "",
-        "Made by `versemi benchmark`; the numbers stand in [benchmark.json](benchmark.json), every "
-        "case in [benchmark-cases.csv](benchmark-cases.csv). Whole files, each on its own grid; "
-        "the averaged weights of the last step; no checkpoint was chosen.",
+        f"Made by `versemi benchmark --scale {scale}`; the numbers stand in [{stem}.json]"
+        f"({stem}.json), every case in [{stem}-cases.csv]({stem}-cases.csv). Whole files, each on "
+        "its own grid; the averaged weights of the last step; no checkpoint was chosen.",
         "",
-        f"Scale: {scale['steps']} steps of {samples} sample{'s' * (samples > 1)} for the methods "
-        "with one model for all tasks; a model of one task sees as many batches of its task. "
-        "Settings: `training/versemi/learning/protocol.yaml`.",
+        f"Scale: {settings['steps']} steps of {samples} sample{'s' * (samples > 1)} for the "
+        "methods with one model for all tasks; a model of one task sees as many batches of its "
+        f"task. Settings: `training/versemi/learning/{SCALES[scale]}`.",
         "",
-        *(tried if notes else []),
-        "![Dice per task and method](pictures/benchmark-dice.png)",
+        *(text for line in beside for text in (line, "")),
+        f"![Dice per task and method](pictures/{stem}-dice.png)",
         "",
         *targets(results, tasks),
         "",
@@ -146,11 +162,14 @@ def _page(
         lines += [f"## {fraction}% of the labels", ""]
         for metric in METRICS:
             lines += [*_table(chosen, tasks, metric), ""]
-    lines += ["## What each part is worth", "", *worth(results), ""]
+    if any(result["without"] for result in results):
+        lines += ["## What each part is worth", "", *worth(results), ""]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
-    lines += ["![Training loss](pictures/benchmark-losses.png)", ""]
-    lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
-    lines += ["![Dice over time](pictures/benchmark-progress.png)", "", "## Rule", "", RULE, ""]
+    lines += [f"![Training loss](pictures/{stem}-losses.png)", ""]
+    if _followed(results):
+        lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
+        lines += [f"![Dice over time](pictures/{stem}-progress.png)", ""]
+    lines += ["## Rule", "", RULE, ""]
     return "\n".join(lines)
 
 
@@ -227,7 +246,7 @@ def _costs(results: Sequence[Result]) -> list[str]:
             " + ".join(str(run["steps"]) for run in runs),
             f"{sum(run['seconds'] for run in runs) / 60:.0f}",
             "-" if falling is None else f"{falling:.1%}",
-            result["hardware"],
+            "; ".join(dict.fromkeys(run["hardware"] for run in runs)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

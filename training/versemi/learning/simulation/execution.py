@@ -10,7 +10,7 @@ from typing import Any
 from versemi.errors import InputError
 from versemi.evaluation import LabelledCase, mean_of_known
 from versemi.export import write_text
-from versemi.learning.benchmark.execution import hardware
+from versemi.learning.run import hardware
 from versemi.learning.simulation.arrival import arrive, correct, correction_order
 from versemi.learning.simulation.learners import Learner, Learnt
 from versemi.learning.simulation.plan import ARRIVAL, BASE, Run
