@@ -158,3 +158,19 @@ def test_the_command_line_trains_one_model_a_task(protocol_file, scale, tmp_path
     for name in ("liver", "left_atrium"):
         assert ModelPack.load(out / name / "pack").task_ids == (name,)
         assert (out / name / "settings.yaml").is_file()
+
+
+def test_a_run_can_be_of_one_task_of_a_protocol(protocol_file, scale, tmp_path, run, monkeypatch):
+    from versemi.learning import protocol
+
+    monkeypatch.setattr(protocol, "shipped", lambda name: scale)
+    out = tmp_path / "run"
+    code, _, _ = run(
+        "train", "--protocol", protocol_file, "-t", "left_atrium", "--steps", "2", "--out", out
+    )
+    assert code == 0
+    assert ModelPack.load(out / "pack").task_ids == ("left_atrium",)
+    told = one_sentence(run("train", "--protocol", protocol_file, "-t", "aorta", "--out", out))
+    assert "has no task aorta" in told and "liver, left_atrium" in told
+    told = one_sentence(run("train", "--data", protocol_file.parent, "-t", "liver", "--out", out))
+    assert "-t liver" in told and "--protocol" in told

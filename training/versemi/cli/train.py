@@ -23,6 +23,7 @@ from versemi.errors import InputError
 
 if TYPE_CHECKING:
     from versemi.learning.configuration import RunSettings
+    from versemi.learning.protocol import Protocol
 
 _SHIPPED = "base"
 
@@ -57,6 +58,12 @@ def train(
         int, typer.Option("--fraction", help="Percent of the protocol's labels: 10 or 20.")
     ] = 10,
     scale: ScaleOption = Scale.processor,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-t", "--task", metavar="PROMPT", help="Only this task of the protocol; again for more."
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -105,10 +112,20 @@ def train(
     - versemi train --config base --data data --out runs/base
 
     - versemi train --protocol versemi4.json --fraction 10 --method cps --out runs/cps
+
+    - versemi train --protocol versemi4.json --scale full -t left_atrium --out runs/atrium
     """
     need_training_packages()
     runs, root = _runs(
-        data or [], config, protocol, fraction, scale, method, without or [], seed, steps
+        data or [],
+        config,
+        _protocol(protocol, tasks or []),
+        fraction,
+        scale,
+        method,
+        without or [],
+        seed,
+        steps,
     )
     from versemi.learning.release import release
     from versemi.learning.run import train as run
@@ -134,7 +151,7 @@ def train(
 def _runs(
     data: list[Path],
     config: str | None,
-    protocol: Path | None,
+    protocol: Protocol | None,
     fraction: int,
     scale: Scale,
     method: str | None,
@@ -146,21 +163,20 @@ def _runs(
     from dataclasses import replace
 
     from versemi.learning.configuration import load_settings, settings_for_folders
-    from versemi.learning.protocol import Protocol, runs_of, scale_settings
+    from versemi.learning.protocol import runs_of, scale_settings
 
     if config and protocol:
         raise InputError("Give --config or --protocol, not both.")
     if protocol:
-        loaded = Protocol.load(protocol)
         runs = runs_of(
-            loaded,
+            protocol,
             fraction=fraction,
             method=method or "versemi",
             without=without,
             seed=seed or 0,
             scale=scale_settings(scale.value),
         )
-        root = _root(data) if data else loaded.folder
+        root = _root(data) if data else protocol.folder
     else:
         if not data:
             raise InputError("Say what to train on: --data DIR, once or more, or --protocol FILE.")
@@ -186,6 +202,20 @@ def _runs(
         return replace(settings, steps=steps) if steps else settings
 
     return {name: shortened(settings) for name, settings in runs.items()}, root
+
+
+def _protocol(path: Path | None, tasks: list[str]) -> Protocol | None:
+    """The protocol, of some of its tasks only where any are named."""
+    if path is None:
+        if tasks:
+            raise InputError(
+                f"-t {tasks[0]} chooses among the tasks of a protocol; add --protocol."
+            )
+        return None
+    from versemi.learning.protocol import Protocol
+
+    loaded = Protocol.load(path)
+    return loaded.only(tasks) if tasks else loaded
 
 
 def _changed(

@@ -73,6 +73,21 @@ class Protocol:
         """The same protocol with its data sets in another folder."""
         return replace(self, folder=folder)
 
+    def only(self, prompts: Sequence[str]) -> Protocol:
+        """The same protocol with some of its tasks.
+
+        Raises:
+            InputError: it lacks one.
+        """
+        known = [task.prompt for task in self.tasks]
+        for prompt in prompts:
+            if prompt not in known:
+                raise InputError(
+                    f"The protocol {self.name} has no task {prompt}; choose among "
+                    f"{', '.join(known)}."
+                )
+        return replace(self, tasks=tuple(task for task in self.tasks if task.prompt in prompts))
+
     def split_pool(self, seed: int) -> dict[str, Any]:
         """A protocol on the pool alone, for choosing: its measuring cases come out of the pool.
 
