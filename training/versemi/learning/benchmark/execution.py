@@ -63,13 +63,14 @@ def execute(
         place = folder / name
         if not (place / "pack").is_dir():
             tell(f"{configuration.folder}: training {name}, {settings.steps} steps")
+            snapshots = Snapshots(settings, protocol.folder, place / "snapshots")
             network = train(
                 settings,
                 protocol.folder,
                 place,
                 cache=cache,
                 device=device,
-                callbacks=(Snapshots(settings, protocol.folder, place / "snapshots"),),
+                callbacks=(snapshots,) if configuration.followed else (),
             )
             release(settings, network, protocol.folder, place / "pack")
         tell(f"{configuration.folder}: measuring {name}")

@@ -32,6 +32,11 @@ class Configuration:
         return " ".join([self.method, *(f"without {part}" for part in self.without)])
 
     @property
+    def followed(self) -> bool:
+        """Whether its Dice is measured along the run: of whole methods, with the first seed."""
+        return not self.without and not self.seed
+
+    @property
     def folder(self) -> str:
         """Name of the folder of its runs."""
         left_out = "".join(f"-without-{part}" for part in self.without)

@@ -212,7 +212,7 @@ def _times(results: Sequence[Result]) -> list[str]:
         "| labels | method | minutes | of the run's | final Dice |",
         "|---|---|---|---|---|",
     ]
-    firsts = [result for result in results if not result["seed"]]
+    firsts = [result for result in results if Configuration.of(result).followed]
     goals = {r["fraction"]: mean_dice(r) for r in firsts if r["method"] == "supervised"}
     for result in firsts:
         points, goal = course(result), goals.get(result["fraction"])
