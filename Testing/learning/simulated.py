@@ -24,13 +24,13 @@ POOL, DEVTEST = 7, 2
 #: As ``simulation.yaml``, small: data set `ct` has liver and right kidney, `mr` left atria.
 SETTINGS: dict[str, Any] = {
     "seed": 1,
-    "minutes": 0.05,
     "corrections": [1, 2],
     "ways": ["versemi", "labels-only", "from-scratch"],
     "targets": {"corrections": 2, "recovered": 0.5, "organ": 0.8, "lost": 0.01},
     "choice": {"story": "shift", "ranked": [1], "random": [1, 2], "seeds": [0, 1]},
     "stories": {
         "shift": {
+            "minutes": 0.05,
             "prompt": "left_atrium",
             "source": "mr",
             "cases": {"protocol": "small.json", "task": "left_atrium", "base": 3, "stream": 3},
@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
             },
         },
         "new-prompt": {
+            "minutes": 0.05,
             "prompt": "liver",
             "source": "ct",
             "cases": {"protocol": "small.json", "task": "right_kidney", "base": 2, "stream": 3},

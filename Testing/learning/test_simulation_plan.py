@@ -111,7 +111,7 @@ def test_settings_that_make_no_sense_are_told_in_a_sentence(small):
     small["corrections"] = [1, 4]
     with pytest.raises(InputError, match="look at 2 corrections, after which nothing is learnt"):
         load_settings()
-    del small["minutes"]
+    del small["stories"]["shift"]["minutes"]
     with pytest.raises(InputError, match="cannot be used: KeyError"):
         load_settings()
 

@@ -109,7 +109,7 @@ def test_results_of_another_base_pack_are_not_gone_on_with(go):
 def test_a_folder_of_other_settings_is_not_gone_on_with(small, tmp_path):
     check_folder_of(load_settings(), tmp_path)
     check_folder_of(load_settings(), tmp_path)
-    small["minutes"] = 30
+    small["stories"]["shift"]["minutes"] = 30
     with pytest.raises(InputError, match="begun with other settings"):
         check_folder_of(load_settings(), tmp_path)
 
@@ -167,7 +167,7 @@ def test_bad_input_is_one_sentence_and_code_two(command, small, tmp_path, capsys
     assert "no story or run 'drift'" in told("--only", "drift")
     assert "There is no folder" in told("--data", str(tmp_path / "nowhere"))
     assert command("--only", "shift-base") == 0
-    small["minutes"] = 20
+    small["stories"]["shift"]["minutes"] = 20
     assert "other settings than this simulation" in told()
     (tmp_path / "docs" / "learning.json").write_text("{")
     assert "cannot be used" in told()
@@ -184,7 +184,7 @@ def one_second(self: TrainingTime, *_: object) -> None:
 
 
 def test_the_loop_runs_on_tiny_networks(small, balls, tmp_path, monkeypatch, capsys):
-    clock_in_steps(monkeypatch, 4, small["minutes"])
+    clock_in_steps(monkeypatch, 4, small["stories"]["new-prompt"]["minutes"])
     # Three batches of a fresh network are its minutes.
     monkeypatch.setattr(TrainingTime, "on_train_batch_start", one_second)
     small["base"]["steps"] = 2

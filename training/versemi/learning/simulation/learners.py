@@ -128,7 +128,7 @@ class Engine:
                 library,
                 parent,
                 out,
-                minutes=self._settings.minutes,
+                minutes=story.telling.minutes,
                 prompts=(story.prompt,),
                 method=method,
                 device=self._device,
@@ -178,7 +178,7 @@ class Engine:
                 library.folder,
                 folder,
                 cache=self._cache,
-                minutes=self._settings.minutes,
+                minutes=story.telling.minutes,
                 device=self._device,
             )
             release(settings, network, library.folder, place)

@@ -95,7 +95,7 @@ def _not_run(target: str) -> Judged:
 def _recovered(story: Telling, settings: Settings, results: Results) -> Judged:
     aims = settings.targets
     target = (
-        f"{settings.minutes:g} minutes after {aims.corrections} corrections the shifted prompt"
+        f"{story.minutes:g} minutes after {aims.corrections} corrections the shifted prompt"
         f" ({_name(story.prompt)}) has recovered at least {aims.recovered:.0%} of what the shift"
         " cost."
     )
@@ -115,7 +115,7 @@ def _recovered(story: Telling, settings: Settings, results: Results) -> Judged:
 def _organ(story: Telling, settings: Settings, results: Results) -> Judged:
     aims = settings.targets
     target = (
-        f"{settings.minutes:g} minutes after {aims.corrections} corrections a new large organ"
+        f"{story.minutes:g} minutes after {aims.corrections} corrections a new large organ"
         f" ({_name(story.prompt)}) stands at Dice {aims.organ:.2f}."
     )
     after = mean_dice(results.usual(story.name, "versemi").get(aims.corrections))

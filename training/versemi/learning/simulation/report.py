@@ -91,10 +91,10 @@ def _page(settings: Settings, results: Results, planned: int) -> str:
         "",
         "A simulated user: scans of one task arrive unlabelled and are put into a case library;"
         " corrections arrive one by one, from the reference labels; after"
-        f" {_listed(settings.corrections)} of them a pack is fine-tuned for {settings.minutes:g}"
-        " minutes, all measuring of `versemi finetune` included, and what it has learnt is measured"
-        " on held-out cases, each file whole and on its own grid. The pack that is measured is the"
-        " one that fine-tuning delivers, whatever its gate says of it.",
+        f" {_listed(settings.corrections)} of them a pack is fine-tuned for some minutes, all"
+        " measuring of `versemi finetune` included, and what it has learnt is measured on held-out"
+        " cases, each file whole and on its own grid. The pack that is measured is the one that"
+        " fine-tuning delivers, whatever its gate says of it.",
         "",
         "Three ways: **versemi** learns from the corrections and from the scans of the stream"
         " without their labels; **labels-only** from the corrections alone; **from-scratch** is a"
@@ -149,7 +149,8 @@ def _story(story: Telling, settings: Settings, results: Results) -> list[str]:
     else:
         lines += [
             f"Base pack: {first['steps']} steps, {first['seconds'] / 60:.0f} minutes;"
-            f" {len(first['cases'])} held-out cases.",
+            f" {len(first['cases'])} held-out cases. Every fine-tuning takes {story.minutes:g}"
+            " minutes.",
             "",
         ]
     lines += [

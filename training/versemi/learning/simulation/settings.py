@@ -41,6 +41,7 @@ class Telling:
 
     Attributes:
         name: of the story.
+        minutes: of each of its fine-tunings.
         prompt: what is corrected.
         source: name of the data set, among the base's sources.
         cases: ``protocol`` and ``task`` that give the pool and the held-out cases; of the pool
@@ -51,6 +52,7 @@ class Telling:
     """
 
     name: str
+    minutes: float
     prompt: str
     source: str
     cases: Mapping[str, Any]
@@ -70,7 +72,6 @@ class Settings:
 
     Attributes:
         seed: of the shift, and of the networks that start from scratch.
-        minutes: of every fine-tuning.
         corrections: after how many the pack learns.
         ways: of :data:`WAYS`.
         targets: what is to be reached.
@@ -82,7 +83,6 @@ class Settings:
     """
 
     seed: int
-    minutes: float
     corrections: tuple[int, ...]
     ways: tuple[str, ...]
     targets: Targets
@@ -103,7 +103,6 @@ def load_settings() -> Settings:
     try:
         settings = Settings(
             seed=int(data["seed"]),
-            minutes=float(data["minutes"]),
             corrections=_numbers(data["corrections"]),
             ways=tuple(str(way) for way in data["ways"]),
             targets=Targets(**data["targets"]),
@@ -143,6 +142,7 @@ def load_settings() -> Settings:
 def _telling(name: str, entry: Mapping[str, Any]) -> Telling:
     return Telling(
         name=name,
+        minutes=float(entry["minutes"]),
         prompt=str(entry["prompt"]),
         source=str(entry["source"]),
         cases=dict(entry["cases"]),
