@@ -22,7 +22,7 @@ THYMUS = Task(
     Code("9875009", "Thymus"),
     (10, 200, 30),
     "CT",
-    "ct",
+    "ct-thymus",
     "own",
 )
 
@@ -48,7 +48,7 @@ def make_pack(
         prompts=tuple(
             PromptSettings(task, dice=dice) for task in (*(TASKS[p] for p in prompts), *own)
         ),
-        groups=DEFAULT_GROUPS,
+        groups=DEFAULT_GROUPS | {task.group: DEFAULT_GROUPS["ct"] for task in own},
         training=training or {},
     ).to_json()
     data["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest()}

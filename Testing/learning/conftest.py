@@ -47,7 +47,7 @@ def registry_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def small(monkeypatch: pytest.MonkeyPatch, registry_as_it_was: None) -> dict[str, Any]:
     """Settings of a small simulation, which the commands take for the shipped ones."""
     data = copy.deepcopy(SETTINGS)
     monkeypatch.setattr(simulation, "shipped", lambda name: data)

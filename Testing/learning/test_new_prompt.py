@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def logits(pack, prompts):
 
 
 def test_the_old_prompts_answer_as_before(parent, tmp_path):
-    made = add_prompt(parent, THYMUS, tmp_path / "pack")
+    made = add_prompt(parent, THYMUS, tmp_path / "pack", beside="ct")
     prompts = [*parent.task_ids, "foreground"]
     assert np.array_equal(logits(made, prompts), logits(parent, prompts))
     assert made.task_ids == (*parent.task_ids, "thymus")
@@ -44,24 +46,39 @@ def test_every_network_of_a_pack_whose_groups_have_parted_gets_the_prompt(parent
         moved.rows += 0.5
     networks = parent.build_networks().after(["lge_mr"], moved, parent.manifest.groups)
     parted = write_pack(tmp_path / "parted", networks, parent.manifest)
-    made = add_prompt(parted, THYMUS, tmp_path / "pack", like="spleen").build_networks()
+    made = add_prompt(
+        parted, THYMUS, tmp_path / "pack", beside="ct", like="spleen"
+    ).build_networks()
     for group in ("ct", "lge_mr"):
         before, after = parted.build_network(group), made.of(group)
         assert after.prompts == (*before.prompts[:-1], "thymus", "foreground")
         assert torch.equal(after.rows[:-2], before.rows[:-1])
         assert torch.equal(after.rows[-2], before.rows[before.prompts.index("spleen")])
     assert made.names() == {"lge_mr": "lge_mr"}
+    assert made.of("ct-thymus") is made.shared
+
+
+def test_it_is_a_group_of_its_own_prepared_as_the_one_beside_it(parent, tmp_path):
+    groups = parent.manifest.groups
+    made = add_prompt(parent, THYMUS, tmp_path / "pack", beside="ct")
+    assert made.manifest.groups == {**groups, "ct-thymus": replace(groups["ct"], coarse=0.0)}
+    networks = parent.build_networks()
+    networks = networks.after(["ct"], parent.build_network(), groups)
+    parted = write_pack(tmp_path / "parted", networks, parent.manifest)
+    made = add_prompt(parted, THYMUS, tmp_path / "both", beside="ct")
+    # Where the other group has left the shared network, the new one begins with what it has.
+    assert made.network_of("ct-thymus") == made.network_of("ct") == "ct+ct-thymus"
 
 
 def test_it_starts_from_what_was_asked_for(parent, tmp_path):
-    spleen = add_prompt(parent, THYMUS, tmp_path / "a", like="spleen")
+    spleen = add_prompt(parent, THYMUS, tmp_path / "a", beside="ct", like="spleen")
     assert np.array_equal(logits(spleen, ["thymus"]), logits(parent, ["spleen"]))
-    fresh = add_prompt(parent, THYMUS, tmp_path / "b", like=NOTHING)
+    fresh = add_prompt(parent, THYMUS, tmp_path / "b", beside="ct", like=NOTHING)
     assert not np.array_equal(logits(fresh, ["thymus"]), logits(parent, ["foreground"]))
 
 
 def test_a_process_that_has_never_heard_of_it_learns_of_it_from_the_pack(parent, tmp_path):
-    add_prompt(parent, THYMUS, tmp_path / "pack")
+    add_prompt(parent, THYMUS, tmp_path / "pack", beside="ct")
     del TASKS["thymus"]
     loaded = ModelPack.load(tmp_path / "pack")
     assert loaded.tasks[-1] == THYMUS
@@ -69,18 +86,17 @@ def test_a_process_that_has_never_heard_of_it_learns_of_it_from_the_pack(parent,
 
 
 def test_names_labels_groups_and_beginnings_that_do_not_fit_are_refused(parent, tmp_path):
-    from dataclasses import replace
-
-    for task, words in (
-        (replace(THYMUS, id="spleen"), "has a prompt 'spleen' already"),
-        (replace(THYMUS, label=5), "belongs to 'liver'"),
-        (replace(THYMUS, label=99), "are 100 to 254"),
-        (replace(THYMUS, group="pet"), "no group 'pet'"),
+    for task, beside, words in (
+        (replace(THYMUS, id="spleen"), "ct", "has a prompt 'spleen' already"),
+        (replace(THYMUS, label=5), "ct", "belongs to 'liver'"),
+        (replace(THYMUS, label=99), "ct", "are 100 to 254"),
+        (replace(THYMUS, group="ct"), "ct", "has a group 'ct' already"),
+        (THYMUS, "pet", "no group 'pet'"),
     ):
         with pytest.raises(InputError, match=words):
-            add_prompt(parent, task, tmp_path / "pack")
+            add_prompt(parent, task, tmp_path / "pack", beside=beside)
     with pytest.raises(InputError, match="no prompt 'heart'"):
-        add_prompt(parent, THYMUS, tmp_path / "pack", like="heart")
+        add_prompt(parent, THYMUS, tmp_path / "pack", beside="ct", like="heart")
     assert not (tmp_path / "pack").exists()
 
 

@@ -117,7 +117,7 @@ def test_settings_that_make_no_sense_are_told_in_a_sentence(small):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the research scans are not here")
-def test_the_research_scans_have_what_both_stories_need():
+def test_the_research_scans_have_what_both_stories_need(registry_as_it_was):
     settings = load_settings()
     shift, new = (tell(settings, name, REAL) for name in ("shift", "new-prompt"))
     assert (len(shift.stream), len(shift.held_out)) == (24, 16)

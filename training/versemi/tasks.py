@@ -211,7 +211,6 @@ _ALL = (
 )
 
 TASKS: dict[str, Task] = {task.id: task for task in _ALL}
-GROUPS: tuple[str, ...] = ("ct", "ct_fine", "lge_mr", "t1_mr")
 
 
 def is_own(task: Task) -> bool:

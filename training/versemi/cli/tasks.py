@@ -69,7 +69,7 @@ def add(
     ] = "#E0C040",
     group: Annotated[
         str | None,
-        typer.Option("--group", help="Group that prepares its scans; needed for MR."),
+        typer.Option("--group", help="Group as which its scans are prepared; needed for MR."),
     ] = None,
     like: Annotated[
         str,
@@ -79,7 +79,8 @@ def add(
 ) -> None:
     """Give a pack one more prompt, which is then to be taught from a few corrected cases.
 
-    The old prompts answer as before.
+    The old prompts answer as before, and go on doing so when the new one has been taught: it is a
+    group of its own, and gets a network of its own when it learns.
 
     Example:
 
@@ -93,19 +94,20 @@ def add(
     from versemi.learning.newprompt import add_prompt, free_label
     from versemi.tasks import Task
 
+    identifier = _identifier(name)
     task = Task(
-        id=_identifier(name),
+        id=identifier,
         name=name.strip(),
         label=free_label([t.label for t in loaded.tasks]),
         category=codes[0],
         type=codes[1],
         color=shown,
         modality=modality.value,
-        group=chosen,
+        group=f"{chosen}-{identifier}",
         region="own",
         modifier=codes[2] if len(codes) > 2 else None,
     )
-    made = add_prompt(loaded, task, out, like=like)
+    made = add_prompt(loaded, task, out, beside=chosen, like=like)
     say(f"Wrote the pack {made.path}: {task.id}, label {task.label}, still to be taught.")
 
 

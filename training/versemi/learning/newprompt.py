@@ -2,7 +2,10 @@
 
 The controller's linear layer on the joined bottleneck and task code (VerSemi, arXiv 2311.11686,
 section III-A) is a row per prompt and a part that depends on the image, so a new prompt is a new
-row, and no other prompt's answer changes by it.
+row, and no other prompt's answer changes by it. What it is taught afterwards would change them: the
+features that all of a group's prompts read become those of the new one. So it gets a group of its
+own beside that whose scans it is asked on, and thereby a network of its own once it learns
+(:mod:`versemi.network.groups`).
 """
 
 from __future__ import annotations
@@ -22,20 +25,23 @@ from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, LAST_OWN_LABEL, TASKS, Ta
 NOTHING = "nothing"
 
 
-def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGROUND) -> ModelPack:
+def add_prompt(
+    pack: ModelPack, task: Task, folder: Path, *, beside: str, like: str = FOREGROUND
+) -> ModelPack:
     """Write a pack that has one more prompt, still to be taught.
 
     Args:
         pack: the parent.
-        task: the new prompt; its group is one of the pack's.
+        task: the new prompt; its group is new to the pack, too.
         folder: of the new pack.
+        beside: the group of the pack as which the new one has its scans prepared.
         like: the prompt whose row the new one starts from, or :data:`NOTHING`.
 
     Returns:
         The new pack; its version says what was added.
 
     Raises:
-        InputError: the name or label is taken, or the pack lacks the group or `like`.
+        InputError: the name, label or group is taken, or the pack lacks `beside` or `like`.
         OutputError: the pack cannot be written.
     """
     if task.id in pack.task_ids or task.id == FOREGROUND:
@@ -43,14 +49,19 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
             f"The pack {pack.name} {pack.version} has a prompt '{task.id}' already; choose another "
             "name, or teach that one."
         )
-    if task.group not in pack.manifest.groups:
+    groups = pack.manifest.groups
+    if beside not in groups:
         raise InputError(
-            f"The pack {pack.name} has no group '{task.group}'; it has "
-            f"{', '.join(pack.manifest.groups)}."
+            f"The pack {pack.name} has no group '{beside}'; it has {', '.join(groups)}."
+        )
+    if task.group in groups:
+        raise InputError(
+            f"The pack {pack.name} {pack.version} has a group '{task.group}' already; choose "
+            "another name."
         )
     task = adopt(task)
     networks = pack.build_networks()
-    old = networks.of(task.group)
+    old = networks.of(beside)
     if like not in (*old.prompts, NOTHING):
         raise InputError(
             f"The pack {pack.name} has no prompt '{like}' to start from; choose one of "
@@ -64,11 +75,14 @@ def add_prompt(pack: ModelPack, task: Task, folder: Path, *, like: str = FOREGRO
         features=old.features,
     )
     networks = networks.mapped(lambda network: _grown(network, settings, task, like))
+    networks = networks.beside(task.group, beside)
     manifest = replace(
         pack.manifest,
         version=f"{pack.version}+{task.id}",
         network=settings.to_json(),
         prompts=(*pack.manifest.prompts, PromptSettings(task)),
+        # No coarse pass looks for a new prompt.
+        groups={**groups, task.group: replace(groups[beside], coarse=0.0)},
         parent=f"{pack.name} {pack.version}",
         training={**pack.manifest.training, "added": {"prompt": task.id, "like": like}},
     )

@@ -58,6 +58,11 @@ class GroupNetworks:
             for group, network in self.own.items()
         }
 
+    def beside(self, group: str, other: str) -> GroupNetworks:
+        """The same networks with one more group, which has the network of another."""
+        own = {group: self.own[other]} if other in self.own else {}
+        return GroupNetworks(self.shared, {**self.own, **own})
+
     def after(
         self, learnt: Sequence[str], network: PromptedNetwork, every: Collection[str]
     ) -> GroupNetworks:

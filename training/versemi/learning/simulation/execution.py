@@ -117,7 +117,8 @@ def execute(
     else:
         learnt, corrected = _learnt(run, story, stream, begun, folder, learner, tell)
     tell(f"{run.name}: measuring")
-    own = {story.prompt: story.value}
+    fresh = run.way == "from-scratch"
+    own = {story.telling.prompt if fresh else story.prompt: story.value}
     result = {
         **run.described(),
         "base": trained.pack.digest if trained else None,

@@ -113,7 +113,8 @@ class Engine:
         """As ``versemi tasks add``."""
         if folder.is_dir():
             return ModelPack.load(folder)
-        return add_prompt(base, get_task(story.prompt), folder, like=like)
+        beside = get_task(story.telling.prompt).group
+        return add_prompt(base, story.task, folder, beside=beside, like=like)
 
     def tuned(
         self, story: Story, library: Path, parent: ModelPack, method: str, folder: Path
@@ -146,14 +147,15 @@ class Engine:
         """Train on the library's label maps for the minutes of a fine-tuning."""
         place = folder / "pack"
         if not place.is_dir():
-            task = get_task(story.prompt)
+            # For a fresh network there are no other prompts, beside which this one were new.
+            task = get_task(story.telling.prompt)
             names = [case.id for case in library.cases() if story.prompt in case.prompts]
             own = next(s for s in story.base.sources if s["name"] == story.telling.source)
             entry = {
                 "name": "corrections",
                 "folder": str(library.folder.resolve()),
                 "group": task.group,
-                "labels": {task.label: task.id},
+                "labels": {story.task.label: task.id},
                 "labelled": names,
                 "measure": [],
                 "crop": list(story.base.groups[task.group].window),

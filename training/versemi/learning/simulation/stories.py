@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from versemi.learning.folders import DataFolder
 from versemi.learning.protocol import Protocol
 from versemi.learning.simulation.settings import NAME, Settings, Telling
 from versemi.learning.sources import case_lists
-from versemi.tasks import get_task
+from versemi.tasks import FIRST_OWN_LABEL, Task, adopt, get_task
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Story:
 
     Attributes:
         telling: how it is described.
+        task: what is corrected; a new prompt is one of the simulated user's own.
         data: folder that holds the data sets' folders.
         value: of the prompt in the label maps.
         stream: the cases that arrive, in their order, as they are in the data set.
@@ -40,6 +41,7 @@ class Story:
     """
 
     telling: Telling
+    task: Task
     data: Path
     value: int
     stream: tuple[LabelledCase, ...]
@@ -54,15 +56,15 @@ class Story:
 
     @property
     def prompt(self) -> str:
-        """What is corrected."""
-        return self.telling.prompt
+        """What is corrected, as the pack and the library know it."""
+        return self.task.id
 
     @property
     def hidden(self) -> dict[str, dict[int, str]]:
         """For each data set the labels that the base pack must not learn anything from."""
         if not self.telling.new:
             return {}
-        return {self.telling.source: {self.value: self.prompt}}
+        return {self.telling.source: {self.value: self.telling.prompt}}
 
 
 def tell(settings: Settings, name: str, data: Path) -> Story:
@@ -115,12 +117,29 @@ def tell(settings: Settings, name: str, data: Path) -> Story:
     folder = data / own["folder"]
     return Story(
         telling=telling,
+        task=_own(telling.prompt) if telling.new else get_task(telling.prompt),
         data=data,
         value=values[telling.prompt],
         stream=tuple(find_cases(folder, stream)),
         held_out=tuple(find_cases(folder, held)),
         base=settings_from(described, NAME),
         others=_others(telling, entries, data),
+    )
+
+
+def _own(prompt: str) -> Task:
+    """A structure as a user adds it who has no prompt for it."""
+    known = get_task(prompt)
+    id = f"new_{known.id}"
+    return adopt(
+        replace(
+            known,
+            id=id,
+            label=FIRST_OWN_LABEL,
+            group=f"{known.group}-{id}",
+            region="own",
+            mirror=None,
+        )
     )
 
 
