@@ -13,7 +13,7 @@ from versemi.caselibrary import CaseLibrary
 from versemi.learning.data import SampleDataset
 from versemi.learning.finetuning.course import interpolate
 from versemi.learning.finetuning.material import material_of
-from versemi.learning.finetuning.objective import Objective, distance
+from versemi.learning.finetuning.objective import METHODS, Objective, distance
 from versemi.learning.finetuning.sources import sources_of
 from versemi.learning.methods import MethodSettings, Networks
 from versemi.tasks import TASKS
@@ -172,6 +172,22 @@ def test_halfway_lies_halfway(pack):
 
 
 def test_only_a_new_prompts_own_voxels_count_once_more():
-    new, known = (Objective.of(("liver",), new=n, unlabelled=True).method for n in (True, False))
+    new, known = (
+        Objective.of(("liver",), "versemi", new=n, alone=False).method for n in (True, False)
+    )
     assert new.supervision(0.0)["own"] > 0 == known.supervision(0.0)["own"]
     assert new.supervision(1.0)["own"] == 0
+
+
+def test_what_a_run_does_with_a_scan_without_its_label_depends_on_its_method(pack, tmp_path):
+    def of(method, alone=False):
+        return Objective.of(("liver",), method, new=False, alone=alone)
+
+    assert [of(m).unlabelled for m in METHODS] == [True, True, False]
+    # Where there is nothing to hold, only VerSemi looks at one.
+    assert [of(m, alone=True).unlabelled for m in METHODS] == [False, True, False]
+    fill(tmp_path / "library", 1, 1)
+    sample = samples(pack, tmp_path / "library", tmp_path / "cache", count=1)[0]
+    held = set(losses(pack, sample, led=of("distillation").led))
+    taught = set(losses(pack, sample, led=of("versemi").led))
+    assert "distillation" in held and taught - held == {"pseudo_labels", "consistency"}

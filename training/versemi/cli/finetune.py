@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from versemi.learning.finetuning.watch import Control, News
 
 
+class Method(str, Enum):
+    """How a pack learns from a library."""
+
+    distillation = "distillation"
+    versemi = "versemi"
+    labels_only = "labels-only"
+
+
 def finetune(
     library: Annotated[
         Path, typer.Option("--library", metavar="DIR", help="Case library; nothing in it changes.")
@@ -54,6 +63,14 @@ def finetune(
             " covers.",
         ),
     ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            "--method",
+            help="Labels teach in each. Under distillation every scan holds the other prompts,"
+            " under versemi it teaches the learnt ones, too.",
+        ),
+    ] = Method.distillation,
     store: StoreOption = None,
     device: DeviceOption = Device.auto,
     json_lines: Annotated[
@@ -80,7 +97,8 @@ def finetune(
 
     - versemi finetune --library spleens --pack shipped -t spleen --minutes 30 --out packs/spleens
     """
-    arguments = (library, out, pack, minutes, tuple(prompts or ()), store, device.value)
+    learning = (minutes, tuple(prompts or ()), method.value)
+    arguments = (library, out, pack, *learning, store, device.value)
     if json_lines:
         code = _for_programs(*arguments)
         # The reader's thread waits in a read that nothing can interrupt: leave without it.
@@ -104,6 +122,7 @@ def _run(
     pack: Path | None,
     minutes: float,
     prompts: tuple[str, ...],
+    method: str,
     store: Path | None,
     device: str,
     tell: Callable[[News], None],
@@ -125,6 +144,7 @@ def _run(
             out,
             minutes=minutes,
             prompts=prompts,
+            method=method,
             store=ModelStore(store or default_folder()),
             device=device,
             tell=tell,
@@ -138,6 +158,7 @@ def _for_programs(
     pack: Path | None,
     minutes: float,
     prompts: tuple[str, ...],
+    method: str,
     store: Path | None,
     device: str,
 ) -> int:
@@ -149,7 +170,18 @@ def _for_programs(
     door = Door(*take_pipes(), lambda: os._exit(1))
     door.listen()
     try:
-        outcome = _run(library, out, pack, minutes, prompts, store, device, door.tell, door.control)
+        outcome = _run(
+            library,
+            out,
+            pack,
+            minutes,
+            prompts,
+            method,
+            store,
+            device,
+            door.tell,
+            door.control,
+        )
     except Exception as error:  # whatever it is, the program has to hear of it
         door.error(error)
         return 2 if isinstance(error, VersemiError) else 1

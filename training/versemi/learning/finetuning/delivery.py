@@ -36,6 +36,7 @@ class Facts:
         share: of the way from the parent's weights to the fine-tuned ones, in (0, 1].
         tried: every share that was measured, with the gate's reason.
         method: one of the objective's.
+        unlabelled: how many scans without a label were looked at.
         minutes: that the run was given.
         seconds: that training, preparing and measuring took.
         steps: of the run whose weights are delivered.
@@ -49,6 +50,7 @@ class Facts:
     share: float
     tried: Mapping[str, str]
     method: str
+    unlabelled: int
     minutes: float
     seconds: float
     steps: int
@@ -189,7 +191,7 @@ def card(facts: Facts, version: str) -> str:
         "## Training",
         "",
         f"`versemi finetune`, {facts.steps} steps on {len(learnt)} corrected and"
-        f" {len(material.unlabelled) if facts.method == 'versemi' else 0} unlabelled scans,"
+        f" {facts.unlabelled} unlabelled scans,"
         f" method {facts.method}; {facts.seconds / 60:.1f} minutes with all measuring. The weights"
         f" are {facts.share:.0%} of the way from the parent's to the fine-tuned ones.",
         "",

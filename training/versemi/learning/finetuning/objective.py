@@ -3,7 +3,7 @@
 VerSemi's objective (:mod:`versemi.learning.methods`), with two guides where no label speaks:
 
 - the prompts that are being learnt follow the moving average of the network, as in
-  :mod:`versemi.learning.consistency`;
+  :mod:`versemi.learning.consistency`, if the run is to learn from scans without their labels;
 - all other prompts of the scan's group follow the frozen parent, whose probabilities are soft
   targets (Li & Hoiem, *Learning without forgetting*, ECCV 2016; Hinton et al., *Distilling the
   knowledge in a neural network*, 2015, without a temperature).
@@ -35,8 +35,9 @@ from versemi.learning.objective import (
 from versemi.network import PromptedNetwork
 from versemi.tasks import FOREGROUND
 
-#: What a run may do with the scans: all of VerSemi, or the labels of the corrected cases alone.
-METHODS = ("versemi", "labels-only")
+#: What a run may do with the scans. Labels teach in each of them; by distillation every scan holds
+#: the other prompts, too; by VerSemi every scan also teaches those that are learnt.
+METHODS = ("distillation", "versemi", "labels-only")
 # A voxel that either network gives more than this to a prompt is one that the prompt is about.
 _ABOUT = 0.05
 
@@ -48,6 +49,7 @@ class Objective:
     Attributes:
         prompts: those that are learnt.
         unlabelled: whether scans are looked at without their labels.
+        led: whether the prompts that are learnt follow the moving average there.
         method: VerSemi's own weights.
         distillation: weight of the parent's answers under all other prompts.
         anchor: weight of the distance to the parent's weights.
@@ -55,17 +57,24 @@ class Objective:
 
     prompts: tuple[str, ...]
     unlabelled: bool = True
+    led: bool = True
     method: MethodSettings = MethodSettings(synthetic=0.25, separation=0.5, begin=0.6, ramp=0.1)
     distillation: float = 1.0
     anchor: float = 0.01
 
     @classmethod
-    def of(cls, prompts: tuple[str, ...], *, new: bool, unlabelled: bool) -> Objective:
-        """What is learnt in this way; a structure's own voxels count once more if one is new.
+    def of(cls, prompts: tuple[str, ...], method: str, *, new: bool, alone: bool) -> Objective:
+        """The objective of a run.
 
-        A prompt that has learnt to find its structure would only find too much of it.
+        Args:
+            prompts: that are learnt.
+            method: one of `METHODS`.
+            new: whether one of them is new. Then a structure's own voxels count once more: a
+                prompt that has learnt to find its structure would only find too much of it.
+            alone: whether their groups have no other prompts, which were to be held.
         """
-        made = cls(prompts, unlabelled)
+        led = method == "versemi"
+        made = cls(prompts, unlabelled=led or (method == "distillation" and not alone), led=led)
         return made if new else replace(made, method=replace(made.method, own_voxels=0.0))
 
     def losses(
@@ -79,7 +88,7 @@ class Objective:
             sample: with its unlabelled part, if the run looks at it.
             done: share of the run, 0..1.
         """
-        led = done >= self.method.begin
+        led = self.led and done >= self.method.begin
         asked = sample.unlabelled.mixed.prompts if sample.unlabelled else []
         held = any(_followed(prompts, self.prompts) for prompts in asked)
         if not led and not held:

@@ -14,7 +14,7 @@ from versemi.learning.finetuning.delivery import STATES, Facts, deliver, next_ve
 from versemi.learning.finetuning.examination import Examination
 from versemi.learning.finetuning.gate import Verdict
 from versemi.learning.finetuning.material import Material, material_of, new_prompts
-from versemi.learning.finetuning.measuring import AGREEMENT_SCANS, agreement_cases
+from versemi.learning.finetuning.measuring import AGREEMENT_SCANS, agreement_cases, other_prompts
 from versemi.learning.finetuning.objective import METHODS, Objective
 from versemi.learning.finetuning.plan import Plan, make_plan
 from versemi.learning.finetuning.sources import sources_of
@@ -53,7 +53,7 @@ def finetune(
     *,
     minutes: float = 15.0,
     prompts: Sequence[str] = (),
-    method: str = "versemi",
+    method: str = METHODS[0],
     store: ModelStore | None = None,
     device: str = "auto",
     workers: int = 1,
@@ -68,7 +68,7 @@ def finetune(
         out: folder of the new pack; ``OUT.work`` beside it holds the run until it is finished.
         minutes: bound of the whole, preparing and measuring included, pauses not.
         prompts: what to learn; all that some corrected case covers where empty.
-        method: ``"versemi"``, or ``"labels-only"`` without any scan looked at without its label.
+        method: one of :data:`versemi.learning.finetuning.objective.METHODS`.
         store: gets the pack with its state, which is never made active; None for no store.
         device: as for :class:`Segmenter`.
         workers: processes that prepare crops.
@@ -144,8 +144,9 @@ class _Run:
         self.split: Split = split(material.corrected)
         self.objective = Objective.of(
             material.prompts,
+            method,
             new=not new_prompts(parent).isdisjoint(material.prompts),
-            unlabelled=method == "versemi",
+            alone=not any(other_prompts(material, parent, case) for case in material.cases),
         )
         self.examination = Examination(
             work, watch, material, self.split, parent, self._pack, device
@@ -174,6 +175,7 @@ class _Run:
             share=share,
             tried=tried,
             method=self.method,
+            unlabelled=len(self.material.unlabelled) if self.objective.unlabelled else 0,
             minutes=minutes,
             seconds=self.watch.used,
             steps=int(self.work.data["stages"][final.name]["steps"]),
