@@ -70,9 +70,25 @@ def test_groups_that_have_parted_learn_one_at_a_time(library, pack):
     found = material_of(library.folder, parted)
     assert found.prompts == ("spleen",) and "left_atrium; learn them in a run" in found.notes[0]
     assert [c.case.id for c in found.corrected] == ["b", "c"]
-    with pytest.raises(InputError, match="cannot learn together any more; learn one after"):
+    with pytest.raises(InputError, match="cannot learn together, .*; learn one after"):
         material_of(library.folder, parted, ["left_atrium", "spleen"])
     assert material_of(library.folder, parted, ["left_atrium"]).groups == ("lge_mr",)
+
+
+def test_a_prompt_of_ones_own_never_learns_together_with_those_beside_it(tmp_path):
+    made = ModelPack.load(make_pack(tmp_path / "own", prompts=("spleen", "liver"), own=(THYMUS,)))
+    library = CaseLibrary.create(tmp_path / "own prompts", tasks={**TASKS, THYMUS.id: THYMUS})
+    add(library, "a", "thymus")
+    add(library, "b", "spleen", "thymus")
+    add(library, "c", "liver")
+    found = material_of(library.folder, made)
+    assert found.prompts == ("spleen", "liver") and "thymus; learn them" in found.notes[0]
+    assert material_of(library.folder, made, ["thymus"]).groups == ("ct-thymus",)
+    with pytest.raises(InputError, match="spleen and thymus cannot learn together"):
+        material_of(library.folder, made, ["thymus", "spleen"])
+    # As soon as it has a network of its own, that decides.
+    own = replace(made.manifest, network={"own": {"ct-thymus": "ct-thymus"}})
+    assert material_of(library.folder, replace(made, manifest=own), ["thymus"]).notes == ()
 
 
 def test_a_case_whose_label_covers_nothing_that_is_learnt_is_unlabelled(library, pack):

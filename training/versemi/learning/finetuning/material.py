@@ -94,7 +94,7 @@ def material_of(library: Path, pack: ModelPack, prompts: Sequence[str] = ()) -> 
     Raises:
         InputError: there is no library, a newer version made it, no case is corrected, or a
             prompt is not known to the pack, is covered by no case, or is in another group there,
-            or the prompts are of groups whose networks have parted.
+            or the prompts are of groups that do not share a network.
     """
     opened = CaseLibrary.open(library)
     cases = sorted(opened.cases(), key=lambda case: case.id)
@@ -124,14 +124,15 @@ def material_of(library: Path, pack: ModelPack, prompts: Sequence[str] = ()) -> 
     ordered, parted = _of_one_network(ordered, labelled, pack)
     if parted and prompts:
         raise InputError(
-            f"The groups of {ordered[0]} and {parted[0]} have learnt by themselves in the pack"
-            f" {pack.name} {pack.version}, so they cannot learn together any more; learn one after"
-            " the other."
+            f"In the pack {pack.name} {pack.version} {ordered[0]} and {parted[0]} cannot learn"
+            " together, for their groups have networks of their own, or are to get one; learn one"
+            " after the other."
         )
     if parted:
         notes.append(
-            "Left out, as their group has learnt by itself in the pack"
-            f" {pack.name} {pack.version}: {', '.join(parted)}; learn them in a run of their own."
+            "Left out, as their group has a network of its own in the pack"
+            f" {pack.name} {pack.version}, or is to get one: {', '.join(parted)}; learn them in a"
+            " run of their own."
         )
     corrected = []
     for case in labelled:
@@ -167,11 +168,19 @@ def _of_one_network(
     """The prompts of the network that most labels speak about, and those of other networks."""
     cases: dict[str, int] = {}
     for prompt in prompts:
-        name = pack.network_of(TASKS[prompt].group)
+        name = _network(prompt, pack)
         cases[name] = cases.get(name, 0) + sum(prompt in case.prompts for case in labelled)
     most = max(cases, key=lambda name: cases[name])
-    kept = tuple(p for p in prompts if pack.network_of(TASKS[p].group) == most)
+    kept = tuple(p for p in prompts if _network(p, pack) == most)
     return kept, tuple(p for p in prompts if p not in kept)
+
+
+def _network(prompt: str, pack: ModelPack) -> str:
+    """The name of a prompt's network, or of that which a user's own prompt is to get."""
+    group = TASKS[prompt].group
+    name = pack.network_of(group)
+    others = (pack.network_of(other) for other in pack.manifest.groups if other != group)
+    return group if is_own(TASKS[prompt]) and name in others else name
 
 
 def _check_group(prompt: str, pack: ModelPack) -> None:

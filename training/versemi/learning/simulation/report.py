@@ -131,9 +131,8 @@ def _story(story: Telling, settings: Settings, results: Results) -> list[str]:
         about = (
             f"A new prompt: the base pack learnt from {base} cases of `{story.source}` without"
             f" the labels of {name}, whose voxels it was told nothing about: neither that they are"
-            " background nor *foreground*. Then it is given the prompt, which is a group of its own,"
-            f" and {stream} other cases arrive. The base line is the new prompt before any"
-            " correction."
+            " background nor *foreground*. Then it is given the prompt, as a group of its own, and"
+            f" {stream} other cases arrive. The base line is the new prompt before any correction."
         )
     else:
         about = (
