@@ -183,7 +183,7 @@ def test_seeds_are_averaged_for_a_target_and_one_is_compared_for_a_part():
     without = result_of("versemi", [0.77], ("consistency",))
     results = [*both, without, *RIVALS_AT_80]
     assert "85.0 against 80.0" in targets(results, ["left_atrium"])[2]
-    lines = worth(results)
-    assert "| nothing | 80.0 | |" in lines
-    assert "| consistency | 77.0 | +3.0 |" in lines
-    assert "| prompt | - | - |" in lines
+    lines = worth(results, ["left_atrium"])
+    assert "| nothing | 80.0 | 80.0 | |" in lines
+    assert "| consistency | 77.0 | 77.0 | +3.0 |" in lines
+    assert "| prompt | - | - | - |" in lines

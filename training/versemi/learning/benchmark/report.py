@@ -163,7 +163,7 @@ def _page(
         for metric in METRICS:
             lines += [*_table(chosen, tasks, metric), ""]
     if any(result["without"] for result in results):
-        lines += ["## What each part is worth", "", *worth(results), ""]
+        lines += ["## What each part is worth", "", *worth(results, tasks), ""]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
     lines += [f"![Training loss](pictures/{stem}-losses.png)", ""]
     if _followed(results):

@@ -11,6 +11,7 @@ from versemi.learning.benchmark.execution import mean_dice, task_mean
 from versemi.learning.benchmark.plan import RIVALS, Configuration
 from versemi.learning.methods import PARTS
 from versemi.learning.targets import Judged, target_table
+from versemi.tasks import get_task
 
 Result = dict[str, Any]
 _FRACTION = 10
@@ -42,17 +43,37 @@ def targets(results: Sequence[Result], tasks: Sequence[str]) -> list[str]:
     return target_table(judged, f"target, with {_FRACTION}% of the labels")
 
 
-def worth(results: Sequence[Result]) -> list[str]:
-    """What VerSemi loses without each of its parts, as a table in Markdown; same seed, one run."""
-    means = {Configuration.of(result): mean_dice(result) for result in results}
-    full = means.get(Configuration(_FRACTION, "versemi"))
-    lines = ["| without | mean Dice | the part is worth, in points |", "|---|---|---|"]
-    lines += [f"| nothing | {_points(full)} | |"]
+def worth(results: Sequence[Result], tasks: Sequence[str]) -> list[str]:
+    """What VerSemi loses without each of its parts, as a table in Markdown; same seed, one run.
+
+    Args:
+        results: of :func:`versemi.learning.benchmark.execution.execute`.
+        tasks: the protocol's prompts.
+    """
+    by = {Configuration.of(result): result for result in results}
+    full = by.get(Configuration(_FRACTION, "versemi"))
+    names = [get_task(task).name for task in tasks]
+    lines = [
+        f"| without | {' | '.join(names)} | mean | the part is worth, in points |",
+        f"|---|{'---|' * (len(tasks) + 2)}",
+        f"| nothing | {' | '.join(_row(full, tasks))} | |",
+    ]
     for part in PARTS:
-        dice = means.get(Configuration(_FRACTION, "versemi", (part,)))
-        gain = "-" if dice is None or full is None else f"{100 * (full - dice):+.1f}"
-        lines.append(f"| {part} | {_points(dice)} | {gain} |")
+        less = by.get(Configuration(_FRACTION, "versemi", (part,)))
+        whole, rest = (mean_dice(r) if r else None for r in (full, less))
+        gain = "-" if whole is None or rest is None else f"{100 * (whole - rest):+.1f}"
+        lines.append(f"| {part} | {' | '.join(_row(less, tasks))} | {gain} |")
     return lines
+
+
+def _row(result: Result | None, tasks: Sequence[str]) -> list[str]:
+    """Dice of each task and their mean."""
+    if result is None:
+        return ["-"] * (len(tasks) + 1)
+    return [
+        *(_points(task_mean(result, task, "dice")) for task in tasks),
+        _points(mean_dice(result)),
+    ]
 
 
 def _margin(results: Sequence[Result]) -> Judged:
