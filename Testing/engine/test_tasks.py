@@ -6,7 +6,8 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from versemi.errors import InputError
-from versemi.tasks import FOREGROUND, GROUPS, TASKS, get_task, mirrored
+from versemi.preprocessing import DEFAULT_GROUPS
+from versemi.tasks import FOREGROUND, TASKS, get_task, mirrored
 
 SNOMED = {
     code: {entry[code][0] for entry in concepts["SCT"].values() if code in entry}
@@ -65,7 +66,7 @@ def test_foreground_is_tissue_and_belongs_to_no_group():
 @pytest.mark.parametrize("task", [t for t in TASKS.values() if t.id != FOREGROUND])
 def test_every_other_prompt_has_a_modality_and_a_group(task):
     assert task.modality in ("CT", "MR")
-    assert task.group in GROUPS
+    assert task.group in DEFAULT_GROUPS
 
 
 def test_mirroring_twice_changes_nothing_and_only_sided_organs_change():
