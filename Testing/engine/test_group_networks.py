@@ -12,7 +12,7 @@ from test_inference import scan
 
 from versemi.errors import PackError
 from versemi.inference import Segmenter
-from versemi.modelpack import MANIFEST, ModelPack, write_pack
+from versemi.modelpack import INT8, MANIFEST, PRECISION, WEIGHTS, ModelPack, write_pack
 from versemi.network import GroupNetworks
 
 EVERY = ("ct", "lge_mr", "t1_mr")
@@ -75,8 +75,31 @@ def test_earlier_versions_read_packs_of_one_network_and_refuse_those_of_several(
     networks = base.build_networks().after(["ct"], moved(base), base.manifest.groups)
     several = write_pack(tmp_path / "several", networks, base.manifest)
     one = write_pack(tmp_path / "one", networks.shared, base.manifest)
-    formats = [json.loads((p.path / MANIFEST).read_text())["format"] for p in (several, one)]
-    assert formats == [2, 1]
+    small = write_pack(tmp_path / "small", networks.shared, in_eight_bits(base.manifest))
+    packs = (several, one, small)
+    assert [json.loads((p.path / MANIFEST).read_text())["format"] for p in packs] == [2, 1, 3]
+
+
+def in_eight_bits(manifest):
+    return replace(manifest, network={**manifest.network, PRECISION: INT8})
+
+
+def test_weights_in_eight_bits_take_half_the_room_and_answer_nearly_the_same(base, tmp_path):
+    networks = base.build_networks().after(["ct"], moved(base), base.manifest.groups)
+    half = write_pack(tmp_path / "half", networks, base.manifest)
+    small = write_pack(tmp_path / "small", networks, in_eight_bits(base.manifest))
+    sizes = [(p.path / WEIGHTS).stat().st_size for p in (small, half)]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert small.network_of("ct") == "ct"
+    image = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(3))
+    index = torch.arange(3)
+    for group in ("ct", "lge_mr"):
+        with torch.inference_mode():
+            exact, rough = (p.build_network(group)(image, index) for p in (half, small))
+        assert 0 < (exact - rough).norm() < 0.05 * exact.norm()
+    # Packed once more, as when a group learns, what has not changed is the same to the bit.
+    again = write_pack(tmp_path / "again", small.build_networks(), small.manifest)
+    assert again.digest == small.digest and again.manifest == small.manifest
 
 
 def test_a_network_that_the_weights_lack_is_refused(base, tmp_path):

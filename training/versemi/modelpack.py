@@ -1,10 +1,10 @@
 """Model packs: a folder with weights that cannot run code, and a manifest that explains them.
 
-``model.safetensors`` holds the weights in half precision: those of a network that all prompt
-groups share, and of the networks that groups got when they learnt by themselves. ``manifest.json``
-says what they are for, ``README.md`` is the model card and ``LICENSE`` the weights' own licence.
-The manifest carries the SHA-256 of the weights and of itself. Loading a manifest imports nothing
-heavy; torch comes in when the network is built.
+``model.safetensors`` holds the weights, in half precision or in eight bits: those of a network that
+all prompt groups share, and of the networks that groups got when they learnt by themselves.
+``manifest.json`` says what they are for, ``README.md`` is the model card and ``LICENSE`` the
+weights' own licence. The manifest carries the SHA-256 of the weights and of itself. Loading a
+manifest imports nothing heavy; torch comes in when the network is built.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from versemi.preprocessing import GroupSettings
 
 KIND = "versemi-model-pack"
-FORMAT = 2
-#: Of packs whose groups share one network, which earlier versions read, too.
-_FORMAT_OF_ONE = 1
+FORMAT = 3
+# A pack has the lowest format that it can, so that earlier versions read it: with groups that have
+# left the shared network 2, with weights in eight bits 3.
+_FORMAT_OF_ONE, _FORMAT_OF_SEVERAL = 1, 2
 WEIGHTS = "model.safetensors"
 #: What a manifest's network says of groups that have left the shared one, if any has.
 OWN = "own"
+#: What it says of the weights' precision, if that is not half.
+PRECISION, INT8 = "precision", "int8"
 MANIFEST = "manifest.json"
 _LARGEST_WEIGHTS = 512 * 2**20
 
@@ -74,7 +77,7 @@ class Manifest:
         """Plain data, without checksums."""
         return {
             "kind": KIND,
-            "format": FORMAT if self.network.get(OWN) else _FORMAT_OF_ONE,
+            "format": self._format(),
             "name": self.name,
             "version": self.version,
             "parent": self.parent,
@@ -83,6 +86,11 @@ class Manifest:
             "groups": {name: group.to_json() for name, group in self.groups.items()},
             "training": dict(self.training),
         }
+
+    def _format(self) -> int:
+        if self.network.get(PRECISION):
+            return FORMAT
+        return _FORMAT_OF_SEVERAL if self.network.get(OWN) else _FORMAT_OF_ONE
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,7 @@ class ModelPack:
         from safetensors.torch import load_file
 
         from versemi.network import GroupNetworks, NetworkSettings
+        from versemi.network.precision import unpacked
 
         described = self.manifest.network
         try:
@@ -186,7 +195,8 @@ class ModelPack:
                 features=int(described["features"]),
             )
             names = dict(described.get(OWN, {}))
-            return GroupNetworks.from_tensors(settings, load_file(self.path / WEIGHTS), names)
+            tensors = unpacked(load_file(self.path / WEIGHTS))
+            return GroupNetworks.from_tensors(settings, tensors, names)
         except OSError as error:
             # The pack may have been deleted since its checksum was read.
             raise PackError(
@@ -212,8 +222,9 @@ def write_pack(
 
     Args:
         path: the pack's folder.
-        network: its weights are stored in half precision; several where groups have their own.
-        manifest: what to say of it; which group has which network is added.
+        network: several where groups have their own.
+        manifest: what to say of it; which group has which network is added. Weights are stored in
+            half precision, or as its `PRECISION` says.
         texts: further files by name, such as ``README.md`` and ``LICENSE``.
 
     Raises:
@@ -222,10 +233,14 @@ def write_pack(
     from safetensors.torch import save
 
     from versemi.network import GroupNetworks
+    from versemi.network.precision import packed
 
     folder = Path(path)
     networks = network if isinstance(network, GroupNetworks) else GroupNetworks(network)
-    weights = save({k: v.detach().cpu().half().contiguous() for k, v in networks.tensors().items()})
+    tensors = {name: value.detach().cpu() for name, value in networks.tensors().items()}
+    int8 = manifest.network.get(PRECISION) == INT8
+    stored = packed(tensors) if int8 else {name: value.half() for name, value in tensors.items()}
+    weights = save({name: value.contiguous() for name, value in stored.items()})
     described = {k: v for k, v in manifest.network.items() if k != OWN}
     own = {OWN: networks.names()} if networks.own else {}
     manifest = replace(manifest, network={**described, **own})

@@ -226,6 +226,30 @@ def import_model(
         typer.echo(f"{entry.ref} was taken in; 'versemi models use {entry.ref}' makes it active.")
 
 
+@app.command()
+def join(
+    pack: Annotated[Path, typer.Argument(metavar="PACK", help="What answers all other groups.")],
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="What is to answer the group.")],
+    group: Annotated[str, typer.Option("--group", help="Of both, such as lge_mr.")],
+    version: Annotated[str, typer.Option("--version", help="Of the new pack.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new pack.")],
+) -> None:
+    """Let one group of a pack be answered by another pack, which was trained for it alone.
+
+    The other groups answer as before, but for the rounding of the weights, which are stored in
+    eight bits.
+
+    Example:
+
+    - versemi models join base runs/atrium/pack --group lge_mr --version 2.0.0 --out joined
+    """
+    from versemi.learning.joining import join as run
+    from versemi.modelstore import find_pack
+
+    made = run(find_pack(pack), find_pack(other), group, out, version)
+    say(f"Wrote the pack {made.path}: {group} has a network of its own, still to be measured.")
+
+
 def _open(folder: Path | None) -> ModelStore:
     from versemi.modelstore import ModelStore, default_folder
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from versemi.learning.configuration import RunSettings
     from versemi.learning.protocol import Protocol
 
-_SHIPPED = "base"
-
 
 def train(
     out: Annotated[
@@ -46,8 +44,9 @@ def train(
         str | None,
         typer.Option(
             "--config",
-            metavar="FILE|base",
-            help="The run in YAML; 'base' is the run of the pack that ships.",
+            metavar="FILE|base|atrium",
+            help="The run in YAML; 'base' is the run of the pack that ships, 'atrium' that of its"
+            " left atrium's own network.",
         ),
     ] = None,
     protocol: Annotated[
@@ -162,7 +161,11 @@ def _runs(
     """The runs that the options describe, and the folder that their data sets lie in."""
     from dataclasses import replace
 
-    from versemi.learning.configuration import load_settings, settings_for_folders
+    from versemi.learning.configuration import (
+        load_settings,
+        named_settings,
+        settings_for_folders,
+    )
     from versemi.learning.protocol import runs_of, scale_settings
 
     if config and protocol:
@@ -184,7 +187,7 @@ def _runs(
             if not folder.is_dir():
                 raise InputError(f"There is no folder {folder}; check the path.")
         if config:
-            settings = load_settings(None if config == _SHIPPED else Path(config))
+            settings = named_settings(config)
             root = _root(data)
         else:
             base = load_settings()
@@ -259,8 +262,10 @@ def measure(
     ],
     config: Annotated[
         str,
-        typer.Option("--config", metavar="FILE|base", help="The run's settings, as for train."),
-    ] = _SHIPPED,
+        typer.Option(
+            "--config", metavar="FILE|base|atrium", help="The run's settings, as for train."
+        ),
+    ] = "base",
     device: DeviceOption = Device.auto,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every case here.")
@@ -272,12 +277,12 @@ def measure(
     """
     need_training_packages()
     from versemi.export import check_folder, write_text
-    from versemi.learning.configuration import load_settings
+    from versemi.learning.configuration import named_settings
     from versemi.learning.release import add_measurements
     from versemi.learning.release import measure as run
     from versemi.modelpack import ModelPack
 
-    settings = load_settings(None if config == _SHIPPED else Path(config))
+    settings = named_settings(config)
     loaded = ModelPack.load(pack)
     if json_file is not None:
         check_folder(json_file.parent)

@@ -68,6 +68,21 @@ def shipped(name: str) -> Mapping[str, Any]:
     return dict(yaml.safe_load(text))
 
 
+#: Runs that come with the package, by name.
+RUNS = {"base": "base.yaml", "atrium": "atrium.yaml"}
+
+
+def named_settings(name: str) -> RunSettings:
+    """The settings of one of `RUNS`, or in a file.
+
+    Raises:
+        InputError: the file cannot be read, or a value is missing or wrong.
+    """
+    if name in RUNS:
+        return settings_from(shipped(RUNS[name]), RUNS[name])
+    return load_settings(Path(name))
+
+
 def load_settings(path: Path | None = None) -> RunSettings:
     """Read a run's YAML; without a path, the run that made the shipped pack.
 

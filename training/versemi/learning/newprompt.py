@@ -79,7 +79,7 @@ def add_prompt(
     manifest = replace(
         pack.manifest,
         version=f"{pack.version}+{task.id}",
-        network=settings.to_json(),
+        network={**pack.manifest.network, **settings.to_json()},
         prompts=(*pack.manifest.prompts, PromptSettings(task)),
         # No coarse pass looks for a new prompt.
         groups={**groups, task.group: replace(groups[beside], coarse=0.0)},

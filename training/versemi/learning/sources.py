@@ -75,7 +75,8 @@ def build_sources(
     """Prepare every scan of a run.
 
     Args:
-        entries: the run's ``sources``.
+        entries: the run's ``sources``; one without ``labels`` teaches only what cannot be there,
+            by its ``strange_groups``.
         data: folder that holds the data sets' folders.
         cache: folder for prepared scans.
         unlabelled: whether the run looks at unlabelled scans.
@@ -88,11 +89,12 @@ def build_sources(
     """
     sources = []
     for entry in entries:
-        own = groups[entry["group"]]
-        sources.append(_source(entry, own, data, cache, 1.0, float(entry["weight"]), unlabelled))
-        if entry.get("coarse_weight"):
-            weight = float(entry["coarse_weight"])
-            sources.append(_source(entry, own, data, cache, own.coarse, weight, unlabelled))
+        if entry["labels"]:
+            own, weight = groups[entry["group"]], float(entry["weight"])
+            sources.append(_source(entry, own, data, cache, 1.0, weight, unlabelled))
+            if entry.get("coarse_weight"):
+                weight = float(entry["coarse_weight"])
+                sources.append(_source(entry, own, data, cache, own.coarse, weight, unlabelled))
         for name, share in entry.get("strange_groups", {}).items():
             sources.append(_strange_source(entry, str(name), groups[name], share, data, cache))
     return sources
