@@ -188,6 +188,14 @@ def test_scans_are_also_asked_as_a_group_prepares_them_whose_prompts_they_cannot
         assert not labels.target("foreground")[1].any()
 
 
+def test_a_data_set_without_labels_of_the_run_teaches_what_cannot_be_there_and_no_more(
+    small_config, small_data, tmp_path
+):
+    more = {"labels": {}, "strange_groups": {"ct": {"crop": [16, 24, 24], "weight": 1.0}}}
+    (strange,) = with_negatives(small_config, small_data, tmp_path, more).sources
+    assert strange.group == "ct" and strange.prompts == () and len(strange.cases) == 2
+
+
 def test_a_strange_group_whose_prompts_may_be_shown_is_refused(small_config, small_data, tmp_path):
     more = {"strange_groups": {"t1_mr": {"crop": [16, 24, 24], "weight": 1.0}}}
     with pytest.raises(InputError, match="hippocampus cannot be a stranger to the group t1_mr"):

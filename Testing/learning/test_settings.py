@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from versemi.errors import InputError
-from versemi.learning.configuration import load_settings
+from versemi.learning.configuration import load_settings, named_settings
 from versemi.learning.release import release
 from versemi.learning.sources import build_sources
 from versemi.network import build_network
@@ -29,6 +29,16 @@ def test_the_shipped_run_reads_and_knows_every_prompt():
     settings = load_settings()
     assert len(settings.prompts) == 18
     assert settings.prompts[-1] == "foreground"
+    assert named_settings("base") == settings
+
+
+def test_the_run_of_the_atriums_own_network_fits_the_pack_that_it_is_joined_to():
+    base, atrium = load_settings(), named_settings("atrium")
+    assert atrium.prompts == ("left_atrium", "foreground")
+    assert (atrium.network.backbone, atrium.network.features) == (
+        base.network.backbone,
+        base.network.features,
+    )
 
 
 def test_an_unknown_prompt_or_a_missing_value_is_refused(tmp_path):

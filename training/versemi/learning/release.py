@@ -148,7 +148,8 @@ def model_card(
 ) -> str:
     """The model card in Markdown: what the weights are, what made them, what they are worth."""
     start = " --from PACK" if manifest.parent else ""
-    made = f" (PACK is {manifest.parent})" if manifest.parent else ""
+    joined = manifest.training.get("joined", {})
+    made = f" (PACK is {manifest.parent})" if manifest.parent and not joined else ""
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",
@@ -200,6 +201,7 @@ def model_card(
         ),
         "",
         *([str(settings.pack["note"]).strip(), ""] if settings.pack.get("note") else []),
+        *(_joined_lines(manifest, joined) if joined else []),
         "| data set | labelled scans trained on | kept for measuring | terms |",
         "|---|---|---|---|",
     ]
@@ -247,6 +249,21 @@ _DATA = {
     ),
     "hippocampus": ("Medical Segmentation Decathlon Task04, T1 MR", "CC BY-SA 4.0"),
 }
+
+
+def _joined_lines(manifest: Manifest, joined: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which groups were given the network of another pack, and what made that."""
+    lines = [
+        f"That is {manifest.parent}. Some groups were then given networks of their own (`versemi "
+        "models join`, which stores weights in eight bits):",
+        "",
+        "| group | network of | steps | labelled scans trained on |",
+        "|---|---|---|---|",
+    ]
+    for group, made in joined.items():
+        scans = ", ".join(f"{count} of {name}" for name, count in made["cases"].items())
+        lines.append(f"| `{group}` | {made['pack']} | {made['steps']} | {scans} |")
+    return [*lines, ""]
 
 
 def _doubt_row(name: str, measured: Mapping[str, Any]) -> str:
