@@ -257,7 +257,7 @@ def _joined_lines(manifest: Manifest, joined: Mapping[str, Mapping[str, Any]]) -
         f"That is {manifest.parent}. Some groups were then given networks of their own (`versemi "
         "models join`, which stores weights in eight bits):",
         "",
-        "| group | network of | steps | labelled scans trained on |",
+        "| group | network of | steps | scans trained on |",
         "|---|---|---|---|",
     ]
     for group, made in joined.items():
