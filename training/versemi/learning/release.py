@@ -254,8 +254,8 @@ _DATA = {
 def _joined_lines(manifest: Manifest, joined: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Which groups were given the network of another pack, and what made that."""
     lines = [
-        f"That is {manifest.parent}. Some groups were then given networks of their own (`versemi "
-        "models join`, which stores weights in eight bits):",
+        f"Some groups of {manifest.parent} were then given networks of their own (`versemi models "
+        "join`, which stores weights in eight bits):",
         "",
         "| group | network of | steps | scans trained on |",
         "|---|---|---|---|",
