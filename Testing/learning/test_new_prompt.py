@@ -116,8 +116,10 @@ def test_the_command_adds_a_prompt_that_the_list_then_shows(tiny_pack, tmp_path,
     out = tmp_path / "pack"
     slicers = "Some list~SCT^123037004^Anatomical Structure~SCT^9875009^Thymus~^^~Other~^^~^^"
     options = ["--terminology", slicers, "--color", "#0AC81E", "--pack", str(tiny_pack)]
-    assert run("tasks", "add", "Thymus", *options, "--modality", "CT", "--out", str(out)) == 0
-    assert ModelPack.load(out).tasks[-1] == THYMUS
+    options += ["--keep", "largest", "--modality", "CT", "--out", str(out)]
+    assert run("tasks", "add", "Thymus", *options) == 0
+    made = ModelPack.load(out)
+    assert made.tasks[-1] == THYMUS and made.settings("thymus").keep == "largest"
     capsys.readouterr()
     assert run("tasks", "--pack", str(out)) == 0
     assert "thymus" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from versemi.tasks import Code
 
 app = typer.Typer(rich_markup_mode="markdown")
+
+
+class Keep(str, Enum):
+    """Which parts of an answer are kept."""
+
+    all = "all"
+    largest = "largest"
 
 
 @app.callback(invoke_without_command=True)
@@ -75,6 +83,9 @@ def add(
         str,
         typer.Option("--like", metavar="PROMPT", help="What it starts from, or 'nothing'."),
     ] = "foreground",
+    keep: Annotated[
+        Keep, typer.Option("--keep", help="Of its answers: all parts, or the largest alone.")
+    ] = Keep.all,
     pack: PackOption = None,
 ) -> None:
     """Give a pack one more prompt, which is then to be taught from a few corrected cases.
@@ -107,7 +118,7 @@ def add(
         region="own",
         modifier=codes[2] if len(codes) > 2 else None,
     )
-    made = add_prompt(loaded, task, out, beside=chosen, like=like)
+    made = add_prompt(loaded, task, out, beside=chosen, like=like, keep=keep.value)
     say(f"Wrote the pack {made.path}: {task.id}, label {task.label}, still to be taught.")
 
 

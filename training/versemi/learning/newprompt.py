@@ -26,7 +26,13 @@ NOTHING = "nothing"
 
 
 def add_prompt(
-    pack: ModelPack, task: Task, folder: Path, *, beside: str, like: str = FOREGROUND
+    pack: ModelPack,
+    task: Task,
+    folder: Path,
+    *,
+    beside: str,
+    like: str = FOREGROUND,
+    keep: str = "all",
 ) -> ModelPack:
     """Write a pack that has one more prompt, still to be taught.
 
@@ -36,6 +42,7 @@ def add_prompt(
         folder: of the new pack.
         beside: the group of the pack as which the new one has its scans prepared.
         like: the prompt whose row the new one starts from, or :data:`NOTHING`.
+        keep: which connected components of its answers are kept, as in :class:`PromptSettings`.
 
     Returns:
         The new pack; its version says what was added.
@@ -80,7 +87,7 @@ def add_prompt(
         pack.manifest,
         version=f"{pack.version}+{task.id}",
         network={**pack.manifest.network, **settings.to_json()},
-        prompts=(*pack.manifest.prompts, PromptSettings(task)),
+        prompts=(*pack.manifest.prompts, PromptSettings(task, keep=keep)),
         # No coarse pass looks for a new prompt.
         groups={**groups, task.group: replace(groups[beside], coarse=0.0)},
         parent=f"{pack.name} {pack.version}",
