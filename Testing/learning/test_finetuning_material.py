@@ -70,7 +70,10 @@ def test_groups_that_have_parted_learn_one_at_a_time(library, pack):
     found = material_of(library.folder, parted)
     assert found.prompts == ("spleen",) and "left_atrium; learn them in a run" in found.notes[0]
     assert [c.case.id for c in found.corrected] == ["b", "c"]
-    with pytest.raises(InputError, match="cannot learn together, .*; learn one after"):
+    with pytest.raises(
+        InputError,
+        match="together, for their groups have networks of their own, .*; learn one after",
+    ):
         material_of(library.folder, parted, ["left_atrium", "spleen"])
     assert material_of(library.folder, parted, ["left_atrium"]).groups == ("lge_mr",)
 

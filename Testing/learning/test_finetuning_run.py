@@ -360,7 +360,9 @@ def test_a_time_that_measuring_the_parent_uses_up_is_refused_and_leaves_nothing(
 
 
 def test_a_method_or_a_time_that_is_none_is_refused(pack, tmp_path):
-    with pytest.raises(InputError, match="no method 'magic'; choose one of distillation, versemi"):
+    with pytest.raises(
+        InputError, match="no method 'magic'; choose one of distillation, versemi, labels-only"
+    ):
         learn(tmp_path / "library", pack, tmp_path / "out", method="magic")
     with pytest.raises(InputError, match="0 minutes cannot learn"):
         finetune(tmp_path / "library", pack, tmp_path / "out", minutes=0)

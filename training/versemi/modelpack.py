@@ -166,6 +166,11 @@ class ModelPack:
             f"{', '.join(self.task_ids)}."
         )
 
+    def license(self) -> dict[str, str]:
+        """The licence as a text by its name, for :func:`write_pack`; empty where there is none."""
+        path = self.path / "LICENSE"
+        return {path.name: path.read_text(encoding="utf-8")} if path.is_file() else {}
+
     def network_of(self, group: str) -> str:
         """The name of the network that answers a group's prompts; empty for the shared one."""
         return str(self.manifest.network.get(OWN, {}).get(group, ""))

@@ -218,6 +218,11 @@ def is_own(task: Task) -> bool:
     return FIRST_OWN_LABEL <= task.label <= LAST_OWN_LABEL
 
 
+def own_group(beside: str, id: str) -> str:
+    """The group of a user's own prompt, whose scans are prepared as those of `beside`."""
+    return f"{beside}-{id}"
+
+
 def adopt(task: Task) -> Task:
     """Let a prompt that a user has added join the registry of this process.
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,15 +98,16 @@ def finetune(
 
     - versemi finetune --library spleens --pack shipped -t spleen --minutes 30 --out packs/spleens
     """
-    learning = (minutes, tuple(prompts or ()), method.value)
-    arguments = (library, out, pack, *learning, store, device.value)
+    learn = partial(
+        _run, library, out, pack, minutes, tuple(prompts or ()), method.value, store, device.value
+    )
     if json_lines:
-        code = _for_programs(*arguments)
+        code = _for_programs(learn)
         # The reader's thread waits in a read that nothing can interrupt: leave without it.
         sys.stderr.flush()
         os._exit(code)
     with _bar() as tell:
-        outcome = _run(*arguments, tell, None)
+        outcome = learn(tell, None)
     table = result_table("Prompt", "Held-out cases", "Dice", "Parent's")
     for prompt, row in outcome.report["dice"].items():
         numbers = ("-" if row[k] is None else f"{row[k]:.3f}" for k in ("tuned", "parent"))
@@ -152,16 +154,7 @@ def _run(
         )
 
 
-def _for_programs(
-    library: Path,
-    out: Path,
-    pack: Path | None,
-    minutes: float,
-    prompts: tuple[str, ...],
-    method: str,
-    store: Path | None,
-    device: str,
-) -> int:
+def _for_programs(learn: Callable[[Callable[[News], None], Control | None], Outcome]) -> int:
     """The run with nothing but the protocol on stdout; returns the exit code."""
     from versemi.errors import VersemiError
     from versemi.learning.finetuning.door import Door
@@ -170,18 +163,7 @@ def _for_programs(
     door = Door(*take_pipes(), lambda: os._exit(1))
     door.listen()
     try:
-        outcome = _run(
-            library,
-            out,
-            pack,
-            minutes,
-            prompts,
-            method,
-            store,
-            device,
-            door.tell,
-            door.control,
-        )
+        outcome = learn(door.tell, door.control)
     except Exception as error:  # whatever it is, the program has to hear of it
         door.error(error)
         return 2 if isinstance(error, VersemiError) else 1

@@ -103,7 +103,7 @@ def add(
     shown = _color(color)
     chosen = _group(loaded, modality.value, group)
     from versemi.learning.newprompt import add_prompt, free_label
-    from versemi.tasks import Task
+    from versemi.tasks import Task, own_group
 
     identifier = _identifier(name)
     task = Task(
@@ -114,7 +114,7 @@ def add(
         type=codes[1],
         color=shown,
         modality=modality.value,
-        group=f"{chosen}-{identifier}",
+        group=own_group(chosen, identifier),
         region="own",
         modifier=codes[2] if len(codes) > 2 else None,
     )

@@ -70,14 +70,14 @@ def join(pack: ModelPack, other: ModelPack, group: str, folder: Path, version: s
         groups={**pack.manifest.groups, group: other.manifest.groups[group]},
         training={
             **pack.manifest.training,
-            "joined": {group: {"pack": f"{other.name} {other.version}", **other.manifest.training}},
+            "joined": {
+                **pack.manifest.training.get("joined", {}),
+                group: {"pack": f"{other.name} {other.version}", **other.manifest.training},
+            },
         },
     )
-    license_file = pack.path / "LICENSE"
-    texts = {"LICENSE": license_file.read_text("utf-8")} if license_file.is_file() else {}
-    return write_pack(
-        folder, networks.after([group], learnt, pack.manifest.groups), manifest, texts
-    )
+    networks = networks.after([group], learnt, pack.manifest.groups)
+    return write_pack(folder, networks, manifest, pack.license())
 
 
 def _with_rows_of(network: PromptedNetwork, old: PromptedNetwork) -> PromptedNetwork:

@@ -93,9 +93,7 @@ def add_prompt(
         parent=f"{pack.name} {pack.version}",
         training={**pack.manifest.training, "added": {"prompt": task.id, "like": like}},
     )
-    license_file = pack.path / "LICENSE"
-    texts = {"LICENSE": license_file.read_text("utf-8")} if license_file.is_file() else {}
-    return write_pack(folder, networks, manifest, texts)
+    return write_pack(folder, networks, manifest, pack.license())
 
 
 def _grown(

@@ -135,9 +135,8 @@ def _page(
 ) -> str:
     stem, settings = _stem(scale), scale_settings(scale)
     samples = int(settings["samples"])
-    other = [_stem(name) for name in SCALES if name != scale]
-    beside = [f"The same at another scale: [{s}.md]({s}.md)." for s in other]
-    beside = [line for line, s in zip(beside, other, strict=True) if (docs / f"{s}.md").is_file()]
+    pages = [f"{_stem(name)}.md" for name in SCALES if name != scale]
+    beside = [f"The same at another scale: [{p}]({p})." for p in pages if (docs / p).is_file()]
     if (docs / TRIED).is_file():
         beside.append(f"What was tried, and what it came to: [{TRIED}]({TRIED}).")
     lines = [

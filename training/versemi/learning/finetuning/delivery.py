@@ -119,13 +119,10 @@ def deliver(pack: ModelPack, facts: Facts, out: Path, version: str) -> ModelPack
         prompts=tuple(replace(p, dice=dice.get(p.task.id)) for p in parent.manifest.prompts),
         training={**_still_new(parent.manifest, measured), **_summary(facts)},
     )
-    license_file = parent.path / "LICENSE"
-    texts = {
+    texts = parent.license() | {
         REPORT: json.dumps(facts.report(version), indent=1, allow_nan=False) + "\n",
         "README.md": card(facts, version),
     }
-    if license_file.is_file():
-        texts["LICENSE"] = license_file.read_text(encoding="utf-8")
     return write_pack(out, pack.build_networks(), manifest, texts)
 
 

@@ -14,7 +14,7 @@ from versemi.learning.folders import DataFolder
 from versemi.learning.protocol import Protocol
 from versemi.learning.simulation.settings import NAME, Settings, Telling
 from versemi.learning.sources import case_lists
-from versemi.tasks import FIRST_OWN_LABEL, Task, adopt, get_task
+from versemi.tasks import FIRST_OWN_LABEL, Task, adopt, get_task, own_group
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _own(prompt: str) -> Task:
             known,
             id=id,
             label=FIRST_OWN_LABEL,
-            group=f"{known.group}-{id}",
+            group=own_group(known.group, id),
             region="own",
             mirror=None,
         )
