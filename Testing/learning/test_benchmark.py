@@ -147,6 +147,14 @@ def test_the_command_runs_resumes_and_writes_its_page(
     assert go() == 2
     assert "another protocol or scale" in capsys.readouterr().err
 
+    summary["scale"]["steps"] = 12
+    del summary["results"][0]["runs"][0]["hardware"]
+    (docs / "benchmark.json").write_text(json.dumps(summary))
+    assert go() == 2
+    assert "cannot be used (KeyError('hardware')); move it away" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
 
 # The verdicts -----------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def batch(part=None):
     values = torch.zeros(SHAPE, dtype=torch.uint8)
     part = torch.zeros(SHAPE, dtype=torch.uint8) if part is None else part
     covered = (frozenset(), frozenset({"spleen"}))
-    labels = MixedLabels(values, part, covered, (frozenset(), frozenset()))
+    labels = MixedLabels(values, part, covered, (frozenset(), frozenset()), (True, False))
     image = torch.zeros(1, 1, *SHAPE)
     return MicroBatch(image, [labels], ["a"], [ASKED], torch.arange(VOXELS // RUN))
 

@@ -69,6 +69,15 @@ def test_the_group_answers_as_the_other_pack_and_the_rest_as_before(base, atrium
     assert (made.path / "LICENSE").is_file()
 
 
+def test_a_second_join_keeps_what_the_first_left(base, atrium, tmp_path):
+    first = join(base, atrium, "lge_mr", tmp_path / "first", "2.0")
+    second = join(first, base, "ct", tmp_path / "second", "3.0")
+    assert second.manifest.training["joined"]["lge_mr"] == {"pack": "atrium 3", "steps": 7}
+    assert second.manifest.training["joined"]["ct"]["pack"] == "tiny 0.0.1"
+    kept, now = (pack.build_network("lge_mr").state_dict() for pack in (first, second))
+    assert all(torch.equal(kept[name], now[name]) for name in kept)
+
+
 def test_packs_that_do_not_fit_together_are_refused(base, atrium, tmp_path):
     for one, other, group, words in (
         (base, atrium, "ct", "The pack atrium 3 has no group 'ct'; it has lge_mr"),

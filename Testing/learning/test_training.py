@@ -70,6 +70,20 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(small_data, small_co
     assert torch.allclose(weights(resumed), weights(whole), atol=2e-3)
 
 
+def test_the_rate_starts_anew_where_the_unlabelled_part_begins(small_config):
+    settings = load_settings(small_config)
+
+    def shares(**changes):
+        method = replace(settings.method, begin=0.5, **changes)
+        module = PromptedTraining(build_network(settings.network), method, steps=1000)
+        return [module.rate_share(step) for step in (100, 499, 500, 750, 999)]
+
+    assert shares() == pytest.approx([1.0, 0.59, 0.59, 0.18, 0.0], abs=0.01)
+    assert shares(restart=True) == pytest.approx([1.0, 0.0, 1.0, 0.5, 0.0], abs=0.01)
+    parts = ("consistency", "pseudo-labels")
+    assert shares(restart=True, without=parts) == shares()  # there is no such part
+
+
 @pytest.mark.parametrize("fast, precision", [(True, "bf16-mixed"), (False, "32-true")])
 def test_a_cpu_without_bf16_trains_in_float32(
     small_data, small_config, tmp_path, monkeypatch, fast, precision

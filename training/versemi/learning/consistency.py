@@ -69,7 +69,8 @@ def unlabelled_losses(
     ):
         with torch.no_grad():
             probability = torch.sigmoid(guide.logits(asked).float())
-        own = at_runs((labels.part == 0).flatten()[None], batch.runs)
+        of_unlabelled = torch.tensor(labels.unlabelled, device=labels.part.device)
+        own = at_runs(of_unlabelled[labels.part.long()].flatten()[None], batch.runs)
         open_ = own & ~answer.known
         first = int(asked[0] == FOREGROUND)
         agreement = torch.ones_like(probability[0])
@@ -78,7 +79,7 @@ def unlabelled_losses(
         if consistency and first:
             logits = torch.stack([answer.logits[0], answer.logits[1:].amax(dim=0)])
             target = torch.stack([probability[1:].amax(dim=0), probability[0]]) > 0.5
-            weight = (agreement * open_[0])[None].expand(2, -1)
+            weight = (agreement * own[0])[None].expand(2, -1)
             losses = _where_found(logits, target, weight)
             found.setdefault("consistency", []).append(losses.mean())
         if pseudo_labels:

@@ -8,27 +8,22 @@ nothing but the seed and i. A resumed run and a run over several processes follo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from monai.transforms import Compose, GaussianSmooth
+from monai.transforms import GaussianSmooth
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from versemi.learning.augmentation import (
-    GeometryRange,
-    cut,
-    intensity_augmentation,
-    random_affine,
-    swap_sides,
-)
+from versemi.learning.answers import DOUBT, Answers
+from versemi.learning.augmentation import GeometryRange, intensity_augmentation
 from versemi.learning.cache import CachedCase
+from versemi.learning.crops import augmented, crop_of, places_in
 from versemi.learning.mixing import MixedLabels, random_box
 from versemi.tasks import FOREGROUND, TASKS
 
 RUN = 1024
-_VOXELS_PER_LABEL = 4000
 # The heads are bound by memory; this many voxels of a micro-batch are enough for one step.
 _HEAD_VOXELS = 200_000
 _PRESENT = 8
@@ -172,6 +167,8 @@ class SampleDataset(Dataset[Sample]):
         unlabelled: bool,
         begin: float = 0.0,
         blank: float = 0.0,
+        answers: Answers | None = None,
+        mixed: float = 1.0,
     ) -> None:
         self.sources = list(sources)
         self.steps = steps
@@ -181,13 +178,15 @@ class SampleDataset(Dataset[Sample]):
         self.unlabelled = unlabelled
         self.begin = begin
         self.blank = blank
+        self.answers = answers
+        self.mixed = mixed
         self._prompts = [p for p in prompts if p != FOREGROUND]
         self._foreground = [FOREGROUND] if FOREGROUND in prompts else []
         self._of_group = {
             source.group: [p for p in prompts if TASKS[p].group == source.group]
             for source in self.sources
         }
-        self._places = {source.name: _label_places(source) for source in self.sources}
+        self._places = {source.name: _places(source) for source in self.sources}
         self._intensity = {m: intensity_augmentation(m) for m in ("CT", "MR")}
 
     def __len__(self) -> int:
@@ -202,7 +201,7 @@ class SampleDataset(Dataset[Sample]):
         labelled = self._labelled(rng, source)
         unlabelled = None
         if self.unlabelled and source.unlabelled and step >= self.begin * self.steps:
-            unlabelled = self._unlabelled(rng, source, labelled, partner)
+            unlabelled = self._unlabelled(rng, source, labelled, partner, step)
         if rng.random() < self.synthetic:
             labelled = _mixed(rng, labelled, self._labelled(rng, partner))
         if self.blank and rng.random() < self.blank:
@@ -230,8 +229,8 @@ class SampleDataset(Dataset[Sample]):
         for _ in range(source.batch):
             number = int(rng.integers(len(source.cases)))
             case = source.cases[number]
-            image, labels = _crop(rng, source, case, self._places[source.name][number])
-            crops.append((_augmented(rng, image, self._intensity[source.modality]), labels))
+            image, labels = crop_of(rng, source, case, self._places[source.name][number])
+            crops.append((augmented(rng, image, self._intensity[source.modality]), labels))
             names.append(case.name)
         return MicroBatch(
             torch.stack([image for image, _ in crops])[:, None],
@@ -240,28 +239,56 @@ class SampleDataset(Dataset[Sample]):
         )
 
     def _unlabelled(
-        self, rng: np.random.Generator, source: Source, own: MicroBatch, partner: Source
+        self,
+        rng: np.random.Generator,
+        source: Source,
+        own: MicroBatch,
+        partner: Source,
+        step: int,
     ) -> Unlabelled:
         crops, labels, names = [], [], []
         for _ in range(source.batch):
             case = source.unlabelled[int(rng.integers(len(source.unlabelled)))]
-            crop, truth = _crop(rng, source, case, {})
+            crop, known = self._half_known(rng, source, case, step)
             crops.append(crop)
-            labels.append(MixedLabels.plain(truth, source.prompts if case.labelled else ()))
+            labels.append(known)
             names.append(case.name)
         weak = torch.stack(crops)[:, None]
         augment = self._intensity[source.modality]
         strong = MicroBatch(
-            torch.stack([_augmented(rng, crop, augment) for crop in crops])[:, None], labels, names
+            torch.stack([augmented(rng, crop, augment) for crop in crops])[:, None], labels, names
         )
-        other = own if rng.random() < 0.5 else self._labelled(rng, partner)
-        mixed = _mixed(rng, strong, other)
+        if rng.random() < self.mixed:
+            other = own if rng.random() < 0.5 else self._labelled(rng, partner)
+            mixed = _mixed(rng, strong, other)
+        else:
+            mixed = replace(strong)
         asked = [*self._foreground, *self._of_group[source.group]]
         runs = _runs(rng, weak.shape, _HEAD_VOXELS // 2)
         for batch in (strong, mixed):
             batch.prompts = [asked] * source.batch
             batch.runs = runs
         return Unlabelled(weak, strong, mixed)
+
+    def _half_known(
+        self, rng: np.random.Generator, source: Source, case: CachedCase, step: int
+    ) -> tuple[Tensor, MixedLabels]:
+        """A crop of an unlabelled scan with what its labels and the network's answers know."""
+        found = self.answers.of(case, source.group, step) if self.answers else None
+        if found is None:
+            crop, truth = crop_of(rng, source, case, {})
+            own = source.prompts if case.labelled else ()
+            return crop, MixedLabels.plain(truth, own, unlabelled=True)
+        answers, places = found
+        if case.labelled:
+            values = [TASKS[p].label for p in source.prompts]
+            given = np.asarray(case.labels)
+            answers = np.where(given > 0, given, np.where(np.isin(answers, values), 0, answers))
+        crop, truth = crop_of(rng, source, case, places, answers)
+        covered = [p for p in self._of_group[source.group] if TASKS[p].label in places]
+        covered += [p for p in source.prompts if case.labelled and p not in covered]
+        known = MixedLabels.plain(truth, covered, unlabelled=True)
+        return crop, known.without(truth == DOUBT)
 
     def _asked(self, rng: np.random.Generator, source: Source, labels: MixedLabels) -> list[str]:
         """Choose what a labelled crop is asked: mostly what it shows.
@@ -288,59 +315,13 @@ class SampleDataset(Dataset[Sample]):
         return [*self._foreground, *asked]
 
 
-def _crop(
-    rng: np.random.Generator,
-    source: Source,
-    case: CachedCase,
-    places: dict[int, np.ndarray],
-) -> tuple[Tensor, Tensor]:
-    """Cut a crop with random geometry: image and labels, all background for a scan without."""
-    image = case.image
-    labels = case.labels if case.labelled else np.zeros(image.shape, dtype=np.uint8)
-    centre = _centre(rng, source, image.shape, places)
-    matrix, swapped = random_affine(rng, source.geometry, np.array(source.spacing))
-    crop, truth = cut(image, labels, centre, matrix, source.crop)
-    return crop, swap_sides(truth) if swapped else truth
-
-
-def _augmented(rng: np.random.Generator, image: Tensor, augment: Compose) -> Tensor:
-    """Change a crop's intensities, ``(z, y, x)``."""
-    augment.set_random_state(int(rng.integers(2**31)))
-    changed = torch.as_tensor(augment(image[None].clone()))[0].clamp(-1.0, 1.0)
-    return changed.as_subclass(Tensor)
-
-
-def _label_places(source: Source) -> list[dict[int, np.ndarray]]:
-    """For each labelled case, some voxel coordinates ``(n, 3)`` of every covered label in it."""
-    wanted = {TASKS[prompt].label for prompt in source.prompts}
-    places = []
-    for case in source.cases:
-        found: dict[int, np.ndarray] = {}
-        labels = np.asarray(case.labels) if case.labelled else np.zeros(0, dtype=np.uint8)
-        for value in np.unique(labels):
-            if int(value) in wanted:
-                voxels = np.argwhere(labels == value)
-                found[int(value)] = voxels[:: max(1, len(voxels) // _VOXELS_PER_LABEL)]
-        places.append(found)
-    return places
-
-
-def _centre(
-    rng: np.random.Generator,
-    source: Source,
-    shape: tuple[int, ...],
-    places: dict[int, np.ndarray],
-) -> np.ndarray:
-    """Choose a crop's centre: near a random structure, or anywhere."""
-    crop, size = np.array(source.crop), np.array(shape)
-    if places and rng.random() < source.centred:
-        voxels = places[list(places)[int(rng.integers(len(places)))]]
-        centre = voxels[int(rng.integers(len(voxels)))] + rng.uniform(-0.3, 0.3, 3) * crop
-    else:
-        centre = rng.uniform(0, 1, 3) * size
-    slack = crop * source.overhang
-    low = np.minimum(crop / 2 - slack, size / 2 - slack)
-    return np.clip(centre, low, np.maximum(size - low, low)) - 0.5
+def _places(source: Source) -> list[dict[int, np.ndarray]]:
+    """For each labelled case, some voxels of every covered label in it; see :func:`places_in`."""
+    wanted = [TASKS[prompt].label for prompt in source.prompts]
+    return [
+        places_in(np.where(np.isin(case.labels, wanted), case.labels, 0)) if case.labelled else {}
+        for case in source.cases
+    ]
 
 
 def _mixed(rng: np.random.Generator, base: MicroBatch, other: MicroBatch) -> MicroBatch:

@@ -42,9 +42,16 @@ class MethodSettings:
         synthetic: share of labelled micro-batches that become the synthetic task.
         blank: share of labelled micro-batches that show nothing but noise.
         consistency: weight of the agreement between the prompts' maximum and *foreground*.
-        pseudo_labels: weight of the teacher's answers.
+        pseudo_labels: weight of the teacher's answers about crops.
+        whole_scans: whether the pseudo-labels are of whole scans instead, and count as labels do;
+            see :mod:`versemi.learning.answers`.
         begin: share of the run before which no scan is looked at without its label.
         ramp: share of the run over which, from then on, the unlabelled weights rise.
+        renew: share of the run after which the network answers anew about whole scans; 0 has it
+            answer once.
+        restart: whether the rate starts anew where the unlabelled part begins (Loshchilov & Hutter,
+            *SGDR: stochastic gradient descent with warm restarts*, ICLR 2017).
+        mixed: share of the unlabelled crops that get a box of a labelled one.
         separation: weight of the cross-entropy over prompts where several share a crop.
         own_voxels: weight of a structure's own voxels at the start; it falls to zero.
         own_until: share of the run after which it is zero.
@@ -56,7 +63,11 @@ class MethodSettings:
     blank: float = 0.0
     consistency: float = 0.5
     pseudo_labels: float = 1.0
+    whole_scans: bool = True
     begin: float = 0.0
+    renew: float = 0.25
+    restart: bool = False
+    mixed: float = 1.0
     ramp: float = 0.3
     separation: float = 0.0
     own_voxels: float = 0.1
@@ -89,6 +100,11 @@ class MethodSettings:
         if part in ("synthetic", "consistency") and "foreground" in self.without:
             return False
         return part not in self.without
+
+    @property
+    def answers(self) -> bool:
+        """Whether the run learns from pseudo-labels of whole scans."""
+        return self.name == "versemi" and self.has("pseudo-labels") and self.whole_scans
 
     @property
     def one_model_a_task(self) -> bool:
@@ -179,15 +195,15 @@ def _versemi(
     losses, answers = labelled_and_mixed(networks.student, sample, settings.supervision(done))
     if sample.unlabelled is None:
         return losses
+    consistency = settings.has("consistency")
+    pseudo_labels = settings.has("pseudo-labels") and not settings.whole_scans
+    if not consistency and not pseudo_labels:
+        return losses
     mixed = sample.unlabelled.mixed
     with torch.no_grad():
         teacher = encode(networks.teacher, sample.unlabelled.weak, mixed.runs_of_each)
     unknown = unlabelled_losses(
-        answers,
-        teacher,
-        mixed,
-        consistency=settings.has("consistency"),
-        pseudo_labels=settings.has("pseudo-labels"),
+        answers, teacher, mixed, consistency=consistency, pseudo_labels=pseudo_labels
     )
     return losses | settings.weighted(unknown, done)
 

@@ -32,20 +32,40 @@ class MixedLabels:
         part: index into `covered` for each voxel, uint8 ``(D, H, W)``.
         covered: the prompts that the labels of each part cover.
         excluded: the prompts whose structure cannot be on the scan of each part.
+        unlabelled: whether each part is of a scan that is learnt from without labels.
     """
 
     values: Tensor
     part: Tensor
     covered: tuple[frozenset[str], ...]
     excluded: tuple[frozenset[str], ...]
+    unlabelled: tuple[bool, ...]
 
     @classmethod
     def plain(
-        cls, values: Tensor, prompts: Sequence[str], excluded: Sequence[str] = ()
+        cls,
+        values: Tensor,
+        prompts: Sequence[str],
+        excluded: Sequence[str] = (),
+        *,
+        unlabelled: bool = False,
     ) -> MixedLabels:
         """Labels of one data set only."""
         part = torch.zeros_like(values)
-        return cls(values, part, (frozenset(prompts),), (frozenset(excluded),))
+        return cls(values, part, (frozenset(prompts),), (frozenset(excluded),), (unlabelled,))
+
+    def without(self, voxels: Tensor) -> MixedLabels:
+        """The same, but nothing is known at some voxels, bool ``(D, H, W)``.
+
+        They become a part of their own, which covers no prompt.
+        """
+        return MixedLabels(
+            self.values.masked_fill(voxels, 0),
+            self.part.masked_fill(voxels, len(self.covered)),
+            (*self.covered, frozenset()),
+            (*self.excluded, frozenset()),
+            (*self.unlabelled, all(self.unlabelled)),
+        )
 
     def with_box(self, here: Box, other: MixedLabels, there: Box) -> MixedLabels:
         """Replace the voxels `here` by those of `other` at `there`."""
@@ -53,13 +73,17 @@ class MixedLabels:
         values[here] = other.values[there]
         part[here] = other.part[there] + len(self.covered)
         return MixedLabels(
-            values, part, self.covered + other.covered, self.excluded + other.excluded
+            values,
+            part,
+            self.covered + other.covered,
+            self.excluded + other.excluded,
+            self.unlabelled + other.unlabelled,
         )
 
     def to(self, device: torch.device) -> MixedLabels:
         """The same on another device."""
         values, part = self.values.to(device), self.part.to(device)
-        return MixedLabels(values, part, self.covered, self.excluded)
+        return MixedLabels(values, part, self.covered, self.excluded, self.unlabelled)
 
     @property
     def prompts(self) -> frozenset[str]:

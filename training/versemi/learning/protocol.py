@@ -152,7 +152,7 @@ def runs_of(
     """
     scale = scale or scale_settings()
     chosen = method_settings(
-        {**scale["method"], "name": method, "without": tuple(without)}, "protocol.yaml"
+        {**scale["method"], "name": method, "without": tuple(without)}, "of the scale"
     )
     if fraction not in FRACTIONS:
         raise InputError(f"The fraction is {fraction}; choose 10 or 20 percent of the labels.")
@@ -174,7 +174,7 @@ def runs_of(
             "keep_all": keep_all,
             "min_ml": 0.0,
         },
-        groups=group_settings(scale.get("groups", {}), "protocol.yaml"),
+        groups=group_settings(scale.get("groups", {}), "of the scale"),
     )
     if not chosen.one_model_a_task:
         return {"all": whole}

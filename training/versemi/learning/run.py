@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 
 from versemi.errors import InputError
 from versemi.export import write_text
+from versemi.learning.answers import Answering, Answers, rounds_of
 from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
 from versemi.learning.data import SampleDataset
@@ -75,6 +76,17 @@ def train(
     )
     described = {**settings.described(), "start": start.digest if start else None}
     write_text(yaml.safe_dump(described, sort_keys=False), out / "settings.yaml")
+    answering = None
+    if settings.method.answers:
+        rounds = rounds_of(settings.method.begin, settings.method.renew, settings.steps)
+        answering = Answering(
+            Answers(out / "answers", rounds),
+            sources,
+            settings.groups,
+            settings.prompts,
+            settings.pack["keep_all"],
+            device,
+        )
     dataset = SampleDataset(
         sources,
         settings.prompts,
@@ -85,6 +97,8 @@ def train(
         unlabelled=settings.method.unlabelled,
         begin=settings.method.begin,
         blank=settings.method.blank,
+        mixed=settings.method.mixed,
+        answers=answering.answers if answering else None,
     )
     L.seed_everything(settings.seed, verbose=False)
     network = start.build_network().train() if start else build_network(settings.network)
@@ -112,6 +126,7 @@ def train(
         devices=devices,
         nodes=nodes,
         workers=workers,
+        answering=answering,
         callbacks=(clock, KeptLog(out), Pictures(dataset, out / "pictures"), *callbacks),
     )
     trained = {

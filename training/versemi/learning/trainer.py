@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from versemi.errors import InputError, VersemiError
 from versemi.inference.device import choose
+from versemi.learning.answers import Answering
 from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
 from versemi.learning.data import Sample, SampleDataset, Source
 from versemi.learning.methods import MethodSettings, Networks, build_method
@@ -37,7 +38,8 @@ class PromptedTraining(L.LightningModule):
     Args:
         network: with fresh weights, or those to go on from.
         method: how a sample becomes a loss.
-        steps: of the optimiser, fixed beforehand; the rate falls along a cosine to zero.
+        steps: of the optimiser, fixed beforehand; the rate falls along a cosine to zero, twice if
+            the method has it start anew.
         rate: peak learning rate of AdamW. The controller's image part gets a hundredth: it moves
             all prompts together, and whenever it outgrew their own rows the organs of the abdomen
             became one. The rows, each of which few steps teach, get ten times the rate.
@@ -69,6 +71,7 @@ class PromptedTraining(L.LightningModule):
         self.rate = rate
         self.described = dict(described or {})
         self._method = build_method(method)
+        self._restart = round(method.begin * steps) if method.restart and method.unlabelled else 0
         self._left_out = 0
         self._averaged_at = 0
         self._of_step: list[Tensor] = []
@@ -107,7 +110,12 @@ class PromptedTraining(L.LightningModule):
         """The share of the peak rate at a step of the optimiser."""
         if step < _WARMUP:
             return (step + 1) / _WARMUP
-        progress = (step - _WARMUP) / max(1, self.steps - _WARMUP)
+        first, last = _WARMUP, self.steps
+        if step < self._restart:
+            last = self._restart
+        elif self._restart:
+            first = self._restart
+        progress = (step - first) / max(1, last - first)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def training_step(self, batch: Sample, index: int) -> Tensor:
@@ -201,8 +209,10 @@ class StepSampler(Sampler[int]):
         reached: Callable[[], int],
         rank: int = 0,
         ranks: int = 1,
+        breaks: Sequence[int] = (),
     ) -> None:
         self.length = length
+        self.breaks = tuple(breaks)
         self.steps = steps
         self.samples = samples
         self._reached = reached
@@ -213,7 +223,8 @@ class StepSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         start = self._reached()
-        for step in range(start, min(start + self.length, self.steps)):
+        stop = min([start + self.length, self.steps, *(b for b in self.breaks if b > start)])
+        for step in range(start, stop):
             for place in self._share:
                 yield step * self.samples + place
 
@@ -221,9 +232,16 @@ class StepSampler(Sampler[int]):
 class _Data(L.LightningDataModule):
     """Loads samples; asked for its loader after the ranks know of each other."""
 
-    def __init__(self, dataset: SampleDataset, epoch: int, workers: int) -> None:
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        epoch: int,
+        workers: int,
+        answering: Answering | None,
+    ) -> None:
         super().__init__()
         self.dataset = dataset
+        self.answering = answering
         self.epoch = epoch
         self.workers = workers
 
@@ -231,6 +249,8 @@ class _Data(L.LightningDataModule):
         """One sample an item, in the order of their numbers."""
         trainer = self.trainer
         assert trainer is not None
+        if self.answering:
+            self.answering.answer(trainer)
         sampler = StepSampler(
             self.epoch,
             self.dataset.steps,
@@ -238,6 +258,7 @@ class _Data(L.LightningDataModule):
             lambda: trainer.global_step,
             trainer.global_rank,
             trainer.world_size,
+            self.answering.answers.rounds if self.answering else (),
         )
         return DataLoader(
             self.dataset,
@@ -267,6 +288,7 @@ def run(
     devices: int = 1,
     nodes: int = 1,
     bar: bool = True,
+    answering: Answering | None = None,
     callbacks: tuple[Callback, ...] = (),
 ) -> None:
     """Train to the end, or go on where a killed run left off.
@@ -309,7 +331,13 @@ def run(
         max_epochs=-1,
         accumulate_grad_batches=dataset.samples // ranks,
         gradient_clip_val=5.0,
-        callbacks=[Checkpoint(last), WaitingTime(), *([StepsBar()] if bar else []), *callbacks],
+        callbacks=[
+            Checkpoint(last),
+            WaitingTime(),
+            *([StepsBar()] if bar else []),
+            *([answering] if answering else []),
+            *callbacks,
+        ],
         logger=[CSVLogger(folder, name="csv", version=""), TensorBoardLogger(folder, name="tb")],
         log_every_n_steps=10,
         enable_checkpointing=False,
@@ -317,7 +345,7 @@ def run(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    data = _Data(dataset, epoch, workers)
+    data = _Data(dataset, epoch, workers, answering)
     trainer.fit(training, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
 
 

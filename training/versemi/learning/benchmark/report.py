@@ -81,7 +81,7 @@ def published(protocol: Protocol, scale: str, docs: Path) -> list[Result]:
         same = summary["protocol"] == protocol.name and summary["scale"] == dict(
             scale_settings(scale)
         )
-        results = [dict(result) for result in summary["results"]]
+        results = [_checked(result) for result in summary["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be used ({error!r}); move it away.") from None
     if not same:
@@ -90,6 +90,15 @@ def published(protocol: Protocol, scale: str, docs: Path) -> list[Result]:
             "another folder with --docs."
         )
     return results
+
+
+def _checked(result: Result) -> Result:
+    """A published result; an earlier version's runs may not say all that the page does."""
+    for run in result["runs"]:
+        for key in ("steps", "seconds", "flatness", "hardware"):
+            if key not in run:
+                raise KeyError(key)
+    return dict(result)
 
 
 def _stem(scale: str) -> str:

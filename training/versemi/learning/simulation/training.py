@@ -143,12 +143,7 @@ def forgotten(labels: MixedLabels, hidden: Collection[int]) -> MixedLabels:
     there = torch.isin(labels.values, torch.tensor(sorted(hidden), dtype=labels.values.dtype))
     if not there.any():
         return labels
-    return MixedLabels(
-        labels.values.masked_fill(there, 0),
-        labels.part.masked_fill(there, len(labels.covered)),
-        (*labels.covered, frozenset()),
-        (*labels.excluded, frozenset()),
-    )
+    return labels.without(there)
 
 
 class _Timed(PromptedTraining):

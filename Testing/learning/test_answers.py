@@ -1,0 +1,174 @@
+"""What the network says about whole scans without labels, and how it is learnt from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from versemi.learning.answers import DOUBT, Answering, Answers, rounds_of
+from versemi.learning.cache import CachedCase
+from versemi.learning.configuration import load_settings
+from versemi.learning.data import SampleDataset
+from versemi.learning.mixing import MixedLabels
+from versemi.learning.run import train
+from versemi.learning.sources import build_sources
+from versemi.tasks import FOREGROUND, TASKS
+
+LIVER, KIDNEY = TASKS["liver"].label, TASKS["right_kidney"].label
+
+
+@pytest.mark.parametrize(
+    ("begin", "renew", "rounds"),
+    [(0.5, 0.25, [50, 75]), (0.4, 0.3, [40, 70]), (0.0, 0.5, [0, 50]), (0.5, 0.0, [50])],
+)
+def test_rounds_begin_with_the_unlabelled_part_and_come_again(begin, renew, rounds):
+    assert rounds_of(begin, renew, 100) == rounds
+
+
+@pytest.fixture
+def sources(small_data, small_config, tmp_path):
+    settings = load_settings(small_config)
+    return build_sources(settings.sources, small_data, tmp_path / "cache", unlabelled=True)
+
+
+@pytest.fixture
+def written(sources, tmp_path):
+    """Answers about every scan from step 3 on: the liver in a block, doubt beside it."""
+    answers = Answers(tmp_path / "answers", [3])
+    for source in sources:
+        for case in source.unlabelled:
+            values = np.zeros(case.image.shape, dtype=np.uint8)
+            values[4:12, 4:12, 4:12] = LIVER
+            values[4:12, 4:12, 12:14] = DOUBT
+            path = answers.path(case, source.group, 3)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, values)
+    return answers
+
+
+def unlabelled_ct(sources):
+    """Its scans as if none of them had a label."""
+    source = next(s for s in sources if s.name == "ct")
+    bare = []
+    for case in source.unlabelled:
+        bare.append(CachedCase(case.name, case.folder))
+        bare[-1].__dict__["labelled"] = False
+    return replace(source, unlabelled=tuple(bare), centred=1.0)
+
+
+def dataset_of(source, answers, mixed=1.0):
+    return SampleDataset(
+        [source],
+        ("liver", "right_kidney", FOREGROUND),
+        steps=6,
+        samples=1,
+        seed=0,
+        synthetic=0.0,
+        unlabelled=True,
+        answers=answers,
+        mixed=mixed,
+    )
+
+
+def test_answers_are_known_and_doubt_and_what_was_not_found_are_not(sources, written):
+    source = unlabelled_ct(sources)
+    sample = dataset_of(source, written, mixed=0.0)[3]
+    for labels in sample.unlabelled.mixed.labels:
+        assert isinstance(labels, MixedLabels) and all(labels.unlabelled)
+        liver, known = labels.target("liver")
+        assert liver.any() and known[liver].all()  # crops are laid where the liver was found
+        assert (~known).any()
+        _, kidney = labels.target("right_kidney")
+        assert not kidney[~liver].any()
+        foreground, sure = labels.target(FOREGROUND)
+        assert torch.equal(foreground, liver) and torch.equal(sure, known)
+
+
+def test_before_the_first_round_nothing_is_known(sources, written):
+    sample = dataset_of(unlabelled_ct(sources), written, mixed=0.0)[2]
+    for labels in sample.unlabelled.mixed.labels:
+        assert not labels.prompts
+
+
+def test_labels_by_hand_stand_above_answers(sources, written):
+    source = replace(next(s for s in sources if s.name == "ct"), prompts=("liver",))
+    for case in source.unlabelled:
+        assert case.labelled
+        values = np.full(case.image.shape, LIVER, dtype=np.uint8)
+        values[:, :, ::2] = KIDNEY
+        np.save(written.path(case, "ct", 3), values)
+    sample = dataset_of(source, written, mixed=0.0)[4]
+    for labels in sample.unlabelled.mixed.labels:
+        liver, known = labels.target("liver")
+        assert known.all() and liver.float().mean() < 0.3  # a ball, not everything
+        kidney, known = labels.target("right_kidney")
+        assert known.all() and kidney.float().mean() > 0.2 and not (kidney & liver).any()
+
+
+class Frozen:
+    """Stands in for Lightning's trainer around a network with given probabilities."""
+
+    world_size, global_rank, is_global_zero = 1, 0, True
+
+    class strategy:
+        @staticmethod
+        def barrier():
+            pass
+
+
+def test_the_largest_component_is_kept_and_the_rest_is_doubt(sources, tmp_path, monkeypatch):
+    from versemi.learning import answers as module
+
+    source = next(s for s in sources if s.name == "ct")
+    shape = source.unlabelled[0].image.shape
+    liver = np.zeros(shape, dtype=np.float32)
+    liver[2:9, 2:9, 2:9] = 0.9
+    liver[-3:, -3:, -3:] = 0.9  # a piece elsewhere
+    foreground = np.where(liver > 0, 0.9, 0.1)
+    foreground[2:4, 2:9, 2:9] = 0.1  # the two do not agree here
+
+    class Volume:
+        def __init__(self, array, *_, **__):
+            self.shape = array.shape
+
+        def compute(self, *_):
+            pass
+
+        def probability(self, region, index):
+            return np.stack([liver, 0 * liver, foreground]).astype(np.float32)
+
+    monkeypatch.setattr(module, "FeatureVolume", Volume)
+    network = type("Network", (), {"prompts": ("liver", "right_kidney", FOREGROUND)})
+    from versemi.preprocessing import DEFAULT_GROUPS
+
+    source = replace(source, unlabelled=source.unlabelled[:1])
+    answers = Answers(tmp_path / "answers", [2])
+    answering = Answering(answers, [source], DEFAULT_GROUPS, network.prompts, [], "cpu")
+    trainer = Frozen()
+    trainer.lightning_module = type("Module", (), {"teacher": network})
+    trainer.global_step = 1
+    answering.answer(trainer)
+    assert answers.of(source.unlabelled[0], "ct", 1) is None and not answers.folder.exists()
+    trainer.global_step = 2
+    answering.answer(trainer)
+    values, places = answers.of(source.unlabelled[0], "ct", 5)
+    assert (values[4:9, 2:9, 2:9] == LIVER).all()
+    assert (values[2:4, 2:9, 2:9] == DOUBT).all() and (values[-3:, -3:, -3:] == DOUBT).all()
+    assert set(np.unique(values)) == {0, LIVER, DOUBT} and set(places) == {LIVER}
+
+
+def test_a_run_answers_at_its_rounds_and_keeps_the_last(small_data, small_config, tmp_path):
+    settings = load_settings(small_config)
+    method = replace(settings.method, begin=0.5, renew=0.25)
+    settings = replace(settings, steps=8, method=method)
+    out = tmp_path / "run"
+    train(settings, small_data, out, cache=tmp_path / "cache", workers=1, device="cpu")
+    assert [path.name for path in (out / "answers").iterdir()] == ["6"]
+    # Two CT scans at two scales, and two MR scans; what is measured on is never asked.
+    assert len(list((out / "answers" / "6").iterdir())) == 6
+    without = replace(settings, method=replace(method, without=("pseudo-labels",)))
+    train(without, small_data, tmp_path / "no", cache=tmp_path / "cache", workers=0, device="cpu")
+    assert not (tmp_path / "no" / "answers").exists()
