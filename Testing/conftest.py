@@ -27,7 +27,8 @@ def tiny_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pack of every prompt with random weights, small windows, and a fixed seed."""
     import torch
 
-    from versemi.modelpack import Manifest, PromptSettings, write_pack
+    from versemi.manifest import Manifest, PromptSettings
+    from versemi.modelpack import write_pack
     from versemi.network import NetworkSettings, build_network
     from versemi.preprocessing import GroupSettings
     from versemi.tasks import FOREGROUND, TASKS

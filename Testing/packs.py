@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from versemi.modelpack import MANIFEST, WEIGHTS, Manifest, PromptSettings
+from versemi.manifest import MANIFEST, WEIGHTS, Manifest, PromptSettings
 from versemi.preprocessing import DEFAULT_GROUPS
 from versemi.tasks import TASKS, Code, Task
 

@@ -105,7 +105,8 @@ def main() -> int:
     network = build_network(NetworkSettings((*PROMPTS, FOREGROUND)))
     teacher = build_network(NetworkSettings((*PROMPTS, FOREGROUND)))
     data = sample()
-    method = build_method(MethodSettings())
+    # With every term; pseudo-labels of whole scans would cost a step nothing.
+    method = build_method(MethodSettings(whole_scans=False))
 
     def step(encoder: Callable[..., list[Encoded]]) -> float:
         network.zero_grad()

@@ -21,7 +21,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from commands import Run, one_sentence
 from versemi import batch
 from versemi.cli import segment as segment_command
-from versemi.modelpack import Manifest, ModelPack, PromptSettings
+from versemi.manifest import Manifest, PromptSettings
+from versemi.modelpack import ModelPack
 from versemi.tasks import TASKS
 
 PROMPTS = (PromptSettings(TASKS["spleen"]), PromptSettings(TASKS["liver"]))

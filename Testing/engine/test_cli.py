@@ -19,7 +19,8 @@ from versemi.cli import evaluate as evaluate_command
 from versemi.cli import segment as segment_command
 from versemi.cli import tasks as tasks_command
 from versemi.errors import PackError
-from versemi.modelpack import Manifest, ModelPack, PromptSettings
+from versemi.manifest import Manifest, PromptSettings
+from versemi.modelpack import ModelPack
 from versemi.tasks import TASKS
 
 PROMPTS = (

@@ -12,7 +12,8 @@ from test_inference import scan
 
 from versemi.errors import PackError
 from versemi.inference import Segmenter
-from versemi.modelpack import INT8, MANIFEST, PRECISION, WEIGHTS, ModelPack, write_pack
+from versemi.manifest import INT8, MANIFEST, PRECISION, WEIGHTS
+from versemi.modelpack import ModelPack, write_pack
 from versemi.network import GroupNetworks
 
 EVERY = ("ct", "lge_mr", "t1_mr")

@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from versemi.errors import InputError, OutputError, PackError
-from versemi.modelpack import MANIFEST, WEIGHTS, ModelPack, write_pack
+from versemi.manifest import MANIFEST, WEIGHTS
+from versemi.modelpack import ModelPack, write_pack
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 from packs import THYMUS, everything, make_pack, refs
 from versemi import tasks
 from versemi.errors import InputError, PackError, VersemiError
-from versemi.modelpack import MANIFEST, WEIGHTS, ModelPack
+from versemi.manifest import MANIFEST, WEIGHTS
+from versemi.modelpack import ModelPack
 from versemi.modelstore import (
     active,
     active_pack,

@@ -10,7 +10,7 @@ import pytest
 
 from packs import everything, make_pack
 from versemi.errors import InputError, PackError, VersemiError
-from versemi.modelpack import MANIFEST, WEIGHTS
+from versemi.manifest import MANIFEST, WEIGHTS
 from versemi.modelstore import (
     ModelStore,
 )

@@ -17,7 +17,8 @@ from versemi.caselibrary import CaseLibrary
 from versemi.learning.finetuning import course
 from versemi.learning.finetuning.watch import Watch
 from versemi.learning.objective import prompt_loss
-from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
+from versemi.manifest import Manifest, PromptSettings
+from versemi.modelpack import ModelPack, write_pack
 from versemi.network import NetworkSettings, build_network, prompted
 from versemi.preprocessing import GroupSettings, normalise
 from versemi.tasks import FOREGROUND, TASKS, Task

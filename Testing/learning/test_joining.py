@@ -11,7 +11,8 @@ import torch
 from commands import one_sentence
 from versemi.errors import InputError
 from versemi.learning.joining import join
-from versemi.modelpack import MANIFEST, ModelPack, PromptSettings, write_pack
+from versemi.manifest import MANIFEST, PromptSettings
+from versemi.modelpack import ModelPack, write_pack
 from versemi.network import NetworkSettings, build_network
 from versemi.tasks import TASKS
 

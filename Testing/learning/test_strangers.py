@@ -26,7 +26,8 @@ from versemi.learning.strangers import (
     strangers,
     summary,
 )
-from versemi.modelpack import ModelPack, PromptSettings, write_pack
+from versemi.manifest import PromptSettings
+from versemi.modelpack import ModelPack, write_pack
 from versemi.tasks import FOREGROUND, TASKS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "false-positives.md"

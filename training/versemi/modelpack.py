@@ -3,8 +3,7 @@
 ``model.safetensors`` holds the weights, in half precision or in eight bits: those of a network that
 all prompt groups share, and of the networks that groups got when they learnt by themselves.
 ``manifest.json`` says what they are for, ``README.md`` is the model card and ``LICENSE`` the
-weights' own licence. The manifest carries the SHA-256 of the weights and of itself. Loading a
-manifest imports nothing heavy; torch comes in when the network is built.
+weights' own licence. torch comes in when the network is built.
 """
 
 from __future__ import annotations
@@ -15,82 +14,29 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from versemi.errors import InputError, OutputError, PackError
-from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, TASKS, Code, Task, adopt
+from versemi.manifest import (
+    INT8,
+    MANIFEST,
+    OWN,
+    PRECISION,
+    WEIGHTS,
+    Manifest,
+    PromptSettings,
+    manifest_digest,
+    manifest_of,
+    read_manifest,
+)
+from versemi.tasks import FOREGROUND, Task
 
 if TYPE_CHECKING:
     from versemi.network import GroupNetworks, PromptedNetwork
-    from versemi.preprocessing import GroupSettings
 
-KIND = "versemi-model-pack"
-FORMAT = 3
-# A pack has the lowest format that it can, so that earlier versions read it: with groups that have
-# left the shared network 2, with weights in eight bits 3.
-_FORMAT_OF_ONE, _FORMAT_OF_SEVERAL = 1, 2
-WEIGHTS = "model.safetensors"
-#: What a manifest's network says of groups that have left the shared one, if any has.
-OWN = "own"
-#: What it says of the weights' precision, if that is not half.
-PRECISION, INT8 = "precision", "int8"
-MANIFEST = "manifest.json"
 _LARGEST_WEIGHTS = 512 * 2**20
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """How a pack treats one prompt.
-
-    Attributes:
-        task: the prompt.
-        search: whether the coarse pass was taught to find it; if not, the fine pass looks
-            everywhere.
-        keep: ``"largest"`` keeps the largest connected component, ``"all"`` keeps those of at
-            least `min_ml`.
-        min_ml: smallest component that is kept, in millilitres.
-        dice: measured mean Dice on cases that were kept out of training, if it was measured.
-    """
-
-    task: Task
-    search: bool = False
-    keep: str = "all"
-    min_ml: float = 0.0
-    dice: float | None = None
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a pack says of itself; the ``manifest.json`` in memory."""
-
-    name: str
-    version: str
-    network: Mapping[str, Any]
-    prompts: tuple[PromptSettings, ...]
-    groups: Mapping[str, GroupSettings]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    parent: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, without checksums."""
-        return {
-            "kind": KIND,
-            "format": self._format(),
-            "name": self.name,
-            "version": self.version,
-            "parent": self.parent,
-            "network": dict(self.network),
-            "tasks": [_task_to_json(prompt) for prompt in self.prompts],
-            "groups": {name: group.to_json() for name, group in self.groups.items()},
-            "training": dict(self.training),
-        }
-
-    def _format(self) -> int:
-        if self.network.get(PRECISION):
-            return FORMAT
-        return _FORMAT_OF_SEVERAL if self.network.get(OWN) else _FORMAT_OF_ONE
 
 
 @dataclass(frozen=True)
@@ -117,7 +63,7 @@ class ModelPack:
         folder = Path(path)
         if not folder.is_dir():
             raise PackError(f"There is no model pack at {folder}; give the folder of one.")
-        data = _read_manifest(folder)
+        data = read_manifest(folder)
         digest = _digest(folder / WEIGHTS)
         if digest != data["sha256"].get(WEIGHTS):
             raise PackError(
@@ -125,7 +71,7 @@ class ModelPack:
                 f"{digest[:12]} instead of {str(data['sha256'].get(WEIGHTS))[:12]}); copy the "
                 "pack again from where it came."
             )
-        return cls(folder, _manifest_from_json(data, folder), digest)
+        return cls(folder, manifest_of(data, folder), digest)
 
     @property
     def name(self) -> str:
@@ -251,7 +197,7 @@ def write_pack(
     manifest = replace(manifest, network={**described, **own})
     data = manifest.to_json()
     data["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
-    data["sha256"][MANIFEST] = _manifest_digest(data)
+    data["sha256"][MANIFEST] = manifest_digest(data)
     files = {name: text.encode() for name, text in (texts or {}).items()}
     files[WEIGHTS] = weights
     files[MANIFEST] = (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
@@ -307,68 +253,6 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _task_to_json(prompt: PromptSettings) -> dict[str, Any]:
-    task = prompt.task
-    own = {"own": asdict(task)} if task.label >= FIRST_OWN_LABEL else {}
-    return {
-        **own,
-        "id": task.id,
-        "name": task.name,
-        "label": task.label,
-        "terminology": task.terminology,
-        "color": list(task.color),
-        "modality": task.modality,
-        "group": task.group,
-        "search": prompt.search,
-        "keep": prompt.keep,
-        "min_ml": prompt.min_ml,
-        "dice": prompt.dice,
-    }
-
-
-def _own_task(data: Mapping[str, Any]) -> Task:
-    """A prompt that a user has added, from its description in a manifest."""
-    codes = {key: Code(**data[key]) for key in ("category", "type", "modifier") if data[key]}
-    task = Task(**{**data, **codes, "color": tuple(int(c) for c in data["color"])})
-    try:
-        return adopt(task)
-    except InputError as error:
-        raise PackError(str(error)) from None
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise PackError(f"{folder} is not a model pack: it has no {MANIFEST}.")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise PackError(
-            f"The manifest {path} is damaged ({error}); copy the pack again from where it came."
-        ) from None
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise PackError(f"{folder} is not a VerSemi model pack; its manifest is of another kind.")
-    if not isinstance(data.get("format"), int) or data["format"] > FORMAT:
-        raise PackError(
-            f"The model pack {folder} has format {data.get('format')!r}, and this version reads "
-            f"up to {FORMAT}; update VerSemi."
-        )
-    checks = data.get("sha256")
-    if not isinstance(checks, dict) or checks.get(MANIFEST) != _manifest_digest(data):
-        raise PackError(
-            f"The manifest {path} was changed after the pack was made; copy the pack again from "
-            "where it came."
-        )
-    return data
-
-
-def _manifest_digest(data: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest's content without its own checksum, whatever its white space."""
-    checks = {k: v for k, v in data.get("sha256", {}).items() if k != MANIFEST}
-    content = json.dumps({**data, "sha256": checks}, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def _digest(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST_WEIGHTS:
@@ -378,53 +262,3 @@ def _digest(path: Path) -> str:
         raise PackError(
             f"The weights {path} cannot be read ({error.strerror}); copy the pack again."
         ) from None
-
-
-def _manifest_from_json(data: Mapping[str, Any], folder: Path) -> Manifest:
-    # Preprocessing brings numpy and SimpleITK; only who loads a pack pays for them.
-    from versemi.preprocessing import GroupSettings
-
-    try:
-        prompts = []
-        for entry in data["tasks"]:
-            task = _own_task(entry["own"]) if "own" in entry else TASKS.get(entry["id"])
-            if task is None or task.label != entry["label"]:
-                raise PackError(
-                    f"The model pack {folder} answers a prompt '{entry['id']}' with label "
-                    f"{entry['label']} that this version does not know; update VerSemi."
-                )
-            # A pack prepares scans as it learnt to, whatever group later ones put a prompt into.
-            task = replace(task, group=str(entry["group"]))
-            if entry["keep"] not in ("largest", "all"):
-                raise PackError(f"The model pack {folder} wants clean-up '{entry['keep']}'.")
-            prompts.append(
-                PromptSettings(
-                    task,
-                    search=bool(entry["search"]),
-                    keep=str(entry["keep"]),
-                    min_ml=float(entry["min_ml"]),
-                    dice=None if entry["dice"] is None else float(entry["dice"]),
-                )
-            )
-        labels = [p.task.label for p in prompts]
-        for prompt in prompts:
-            if labels.count(prompt.task.label) > 1:
-                raise PackError(
-                    f"The model pack {folder} has several prompts with the label "
-                    f"{prompt.task.label}; give each a label of its own."
-                )
-        groups = {name: GroupSettings.from_json(g) for name, g in data["groups"].items()}
-        missing = {p.task.group for p in prompts} - set(groups)
-        if missing:
-            raise PackError(f"The model pack {folder} says nothing of the group {min(missing)}.")
-        return Manifest(
-            name=str(data["name"]),
-            version=str(data["version"]),
-            network=data["network"],
-            prompts=tuple(prompts),
-            groups=groups,
-            training=data.get("training", {}),
-            parent=data.get("parent"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PackError(f"The manifest of {folder} lacks or misstates {error}.") from None

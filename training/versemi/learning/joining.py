@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from versemi.errors import InputError
-from versemi.modelpack import INT8, PRECISION, ModelPack, write_pack
+from versemi.manifest import INT8, PRECISION
+from versemi.modelpack import ModelPack, write_pack
 from versemi.network import PromptedNetwork
 
 

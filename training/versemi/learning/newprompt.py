@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from versemi.errors import InputError
-from versemi.modelpack import ModelPack, PromptSettings, write_pack
+from versemi.manifest import PromptSettings
+from versemi.modelpack import ModelPack, write_pack
 from versemi.network import NetworkSettings, PromptedNetwork, build_network
 from versemi.tasks import FIRST_OWN_LABEL, FOREGROUND, LAST_OWN_LABEL, TASKS, Task, adopt
 

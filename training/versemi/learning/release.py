@@ -16,7 +16,8 @@ from versemi.inference import Segmenter
 from versemi.learning.configuration import RunSettings
 from versemi.learning.sources import case_lists
 from versemi.learning.strangers import card_lines, measure_strangers, strangers, summary
-from versemi.modelpack import Manifest, ModelPack, PromptSettings, write_pack
+from versemi.manifest import Manifest, PromptSettings
+from versemi.modelpack import ModelPack, write_pack
 from versemi.network import PromptedNetwork
 from versemi.tasks import FOREGROUND, get_task
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from versemi.errors import InputError, PackError, VersemiError
-from versemi.modelpack import MANIFEST, ModelPack, default_pack_path
+from versemi.manifest import MANIFEST
+from versemi.modelpack import ModelPack, default_pack_path
 from versemi.modelstore.entry import SHIPPED, split_ref
 from versemi.modelstore.store import ModelStore
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from versemi.errors import InputError
 from versemi.export import replacing
-from versemi.modelpack import MANIFEST, WEIGHTS
+from versemi.manifest import MANIFEST, WEIGHTS
 from versemi.modelstore.entry import PACK_FILES, RECORD
 
 _MEMBERS = (*PACK_FILES, RECORD)

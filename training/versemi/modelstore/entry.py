@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from versemi.errors import InputError, PackError
 from versemi.export import write_text
-from versemi.modelpack import MANIFEST, WEIGHTS, ModelPack
+from versemi.manifest import MANIFEST, WEIGHTS
+from versemi.modelpack import ModelPack
 
 Standing = Literal["candidate", "provisional", "aside"]
 State = Literal["active", "candidate", "provisional", "aside", "damaged"]

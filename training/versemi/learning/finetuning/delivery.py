@@ -13,7 +13,8 @@ from typing import Any
 from versemi.learning.finetuning.gate import RULE, Verdict
 from versemi.learning.finetuning.material import Material
 from versemi.learning.finetuning.split import Split
-from versemi.modelpack import Manifest, ModelPack, write_pack
+from versemi.manifest import Manifest
+from versemi.modelpack import ModelPack, write_pack
 from versemi.modelstore import ModelStore
 from versemi.modelstore.entry import check_name
 from versemi.tasks import FOREGROUND, get_task
