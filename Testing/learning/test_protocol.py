@@ -11,9 +11,10 @@ import SimpleITK as sitk
 
 from commands import one_sentence
 from versemi.cli import main
+from versemi.cli.options import Scale
 from versemi.errors import InputError
 from versemi.learning.methods import METHODS
-from versemi.learning.protocol import Protocol, runs_of, write_split
+from versemi.learning.protocol import SCALES, Protocol, runs_of, scale_settings, write_split
 from versemi.learning.run import train
 from versemi.modelpack import ModelPack
 
@@ -21,6 +22,16 @@ from versemi.modelpack import ModelPack
 def course(folder):
     rows = list(csv.DictReader((folder / "csv" / "metrics.csv").open()))
     return [row["loss"] for row in rows if row["loss"]]
+
+
+def test_every_scale_can_be_asked_for_and_says_everything():
+    assert [scale.value for scale in Scale] == list(SCALES)
+    scales = {name: scale_settings(name) for name in SCALES}
+    assert len({frozenset(settings) for settings in scales.values()}) == 1
+    short, long = scales["processor"], scales["long"]
+    assert long["steps"] == 3 * short["steps"] and long["method"]["whole_scans"]
+    for part in ("network", "groups", "tasks", "rate", "average"):
+        assert long[part] == short[part]
 
 
 def test_every_method_becomes_runs_that_see_a_task_equally_often(protocol_file, scale):

@@ -38,6 +38,7 @@ class Scale(str, Enum):
     """How large the runs of a benchmark are."""
 
     processor = "processor"
+    long = "long"
     full = "full"
 
 

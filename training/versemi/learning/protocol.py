@@ -28,7 +28,11 @@ from versemi.tasks import get_task
 
 FRACTIONS = (10, 20)
 #: Spacing, crops, network and steps that all methods of a benchmark share, by name.
-SCALES = {"processor": "protocol.yaml", "full": "protocol-full.yaml"}
+SCALES = {
+    "processor": "protocol.yaml",
+    "long": "protocol-long.yaml",
+    "full": "protocol-full.yaml",
+}
 
 
 @dataclass(frozen=True)
@@ -192,8 +196,13 @@ def runs_of(
 
 
 def scale_settings(name: str = "processor") -> Mapping[str, Any]:
-    """The settings of a scale that comes with the package, one of `SCALES`."""
-    return shipped(SCALES[name])
+    """The settings of a scale that comes with the package, one of `SCALES`.
+
+    What a scale does not say is as in the file that it is ``like``.
+    """
+    settings = dict(shipped(SCALES[name]))
+    like = settings.pop("like", None)
+    return {**shipped(like), **settings} if like else settings
 
 
 def write_split(protocol: Protocol, seed: int, path: Path) -> Path:
