@@ -82,7 +82,9 @@ JsonOption = Annotated[
 ScaleOption = Annotated[
     Scale,
     typer.Option(
-        "--scale", help="Of the protocol's runs: coarse scans and short runs, or full ones."
+        "--scale",
+        help="Of the protocol's runs: coarse scans and short runs, three times as long ones, or"
+        " fine scans.",
     ),
 ]
 RunsOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")]

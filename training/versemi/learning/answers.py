@@ -13,7 +13,6 @@ What counts is VerSemi's agreement (arXiv 2311.11686, section III-C), voxel by v
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -24,7 +23,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from versemi.errors import OutputError
+from versemi.export import replacing
 from versemi.geometry import Box
 from versemi.inference.device import choose
 from versemi.inference.features import FeatureVolume
@@ -71,7 +70,7 @@ class Answers:
             ``(n, 3)`` of every structure in them, by label value.
         """
         path = self.path(case, group, step)
-        return None if path is None else _read(path)
+        return None if path is None else (np.load(path, mmap_mode="r"), _places(path))
 
     def forget_before(self, step: int) -> None:
         """Delete the rounds before a step."""
@@ -135,7 +134,9 @@ class Answering(Callback):
             path = self.answers.path(case, source.group, step)
             assert path is not None
             if number % trainer.world_size == trainer.global_rank and not path.is_file():
-                _write(self._answer(network, source, case), path)
+                found = self._answer(network, source, case)
+                with replacing(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, found)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self.answers.forget_before(step)
@@ -149,6 +150,7 @@ class Answering(Callback):
                     yield source, case
 
     def _answer(self, network: PromptedNetwork, source: Source, case: CachedCase) -> np.ndarray:
+        """The map of a case: label values, and `DOUBT` where two answers do not agree."""
         prompts = [p for p in self.prompts if p != FOREGROUND and TASKS[p].group == source.group]
         known = FOREGROUND in network.prompts
         asked = [*prompts, FOREGROUND] if known else prompts
@@ -164,22 +166,24 @@ class Answering(Callback):
         whole: Box = tuple(slice(0, n) for n in volume.shape)  # type: ignore[assignment]
         volume.compute([whole], lambda done, total: None, lambda: False)
         found = volume.probability(whole, [network.prompts.index(p) for p in asked])
-        said = (found[: len(prompts)] > 0.5).any(axis=0)
+        own = found[: len(prompts)]
+        # Without *foreground*, what the clean-up takes away is in doubt alone.
+        other = (found[-1] if known else own.max(axis=0)) > 0.5
         voxel_ml = float(np.prod(source.spacing)) / 1000
-        for prompt, probability in zip(prompts, found, strict=False):
+        for prompt, probability in zip(prompts, own, strict=True):
             clean(probability, "all" if prompt in self.keep_all else "largest", 0.0, voxel_ml)
-        best = found[: len(prompts)].argmax(axis=0)
-        there = found[: len(prompts)].max(axis=0) > 0.5
+        there = own.max(axis=0) > 0.5
         labels = np.array([TASKS[p].label for p in prompts], dtype=np.uint8)
-        values = np.where(there, labels[best], 0).astype(np.uint8)
-        values[(found[-1] > 0.5 if known else said) != there] = DOUBT
+        values = np.where(there, labels[own.argmax(axis=0)], 0).astype(np.uint8)
+        values[other != there] = DOUBT
         return values
 
 
-@lru_cache(maxsize=1024)
-def _read(path: Path) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    values = np.load(path, mmap_mode="r")
-    return values, places_in(np.where(values == DOUBT, 0, values))
+# The maps themselves are opened each time: a process may not hold many files open.
+@lru_cache(maxsize=256)
+def _places(path: Path) -> dict[int, np.ndarray]:
+    values = np.load(path)
+    return places_in(np.where(values == DOUBT, 0, values))
 
 
 def rounds_of(begin: float, every: float, steps: int) -> list[int]:
@@ -191,18 +195,3 @@ def rounds_of(begin: float, every: float, steps: int) -> list[int]:
             break
         share += every
     return found
-
-
-def _write(values: np.ndarray, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.save(file, values)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"The answers could not be written to {path.parent} ({error.strerror or error}); make "
-            "room and start the command again, it goes on from the last checkpoint."
-        ) from None
