@@ -30,11 +30,11 @@ from versemi.inference.features import FeatureVolume
 from versemi.inference.localise import clean
 from versemi.learning.cache import CachedCase
 from versemi.learning.crops import places_in
+from versemi.learning.sources import Source
 from versemi.preprocessing import GroupSettings
 from versemi.tasks import FOREGROUND, TASKS
 
 if TYPE_CHECKING:
-    from versemi.learning.data import Source
     from versemi.network import PromptedNetwork
 
 #: In a map of answers: nobody knows.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from monai.transforms import Compose
@@ -11,9 +9,7 @@ from torch import Tensor
 
 from versemi.learning.augmentation import cut, random_affine, swap_sides
 from versemi.learning.cache import CachedCase
-
-if TYPE_CHECKING:
-    from versemi.learning.data import Source
+from versemi.learning.sources import Source
 
 _VOXELS_PER_LABEL = 4000
 

@@ -2,7 +2,8 @@
 
 A step of the optimiser trains on a few samples, each of one source (a data set at one spacing).
 Sample i belongs to step ``i // samples``; its content, CutMix partner included, depends on
-nothing but the seed and i. A resumed run and a run over several processes follow the same course.
+nothing but the seed and i, and on what the network has answered about whole scans until then. A
+resumed run and a run over several processes follow the same course.
 """
 
 from __future__ import annotations
@@ -17,57 +18,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from versemi.learning.answers import DOUBT, Answers
-from versemi.learning.augmentation import GeometryRange, intensity_augmentation
+from versemi.learning.augmentation import intensity_augmentation
 from versemi.learning.cache import CachedCase
 from versemi.learning.crops import augmented, crop_of, places_in
 from versemi.learning.mixing import MixedLabels, random_box
+from versemi.learning.sources import Source
 from versemi.tasks import FOREGROUND, TASKS
 
 RUN = 1024
 # The heads are bound by memory; this many voxels of a micro-batch are enough for one step.
 _HEAD_VOXELS = 200_000
 _PRESENT = 8
-
-
-@dataclass(frozen=True)
-class Source:
-    """Scans of one data set at one spacing, with what their labels cover.
-
-    Attributes:
-        name: for logs.
-        modality: ``"CT"`` or ``"MR"``.
-        group: prompt group of the scans.
-        prompts: identifiers that every label of the source covers; all others are unknown there.
-            Empty for scans that only teach what cannot be on them.
-        excluded: identifiers of structures that cannot be on its scans.
-        cases: prepared scans with labels.
-        unlabelled: prepared scans to learn from without labels. One that has labels here is
-            unlabelled for the prompts that they do not cover.
-        spacing: mm, ``(z, y, x)``.
-        crop: voxels, ``(z, y, x)``.
-        batch: crops in a micro-batch.
-        weight: how often the source is drawn, relative to the others.
-        overhang: how far a crop may hang over the scan's border, as a share of the crop.
-        centred: share of labelled crops that are centred near a voxel of a random covered prompt.
-        negatives: share of labelled crops that are also asked one excluded prompt.
-        geometry: augmentation of this source.
-    """
-
-    name: str
-    modality: str
-    group: str
-    prompts: tuple[str, ...]
-    cases: tuple[CachedCase, ...]
-    unlabelled: tuple[CachedCase, ...]
-    spacing: tuple[float, float, float]
-    crop: tuple[int, int, int]
-    batch: int = 1
-    weight: float = 1.0
-    excluded: tuple[str, ...] = ()
-    negatives: float = 0.0
-    centred: float = 0.7
-    overhang: float = 0.125
-    geometry: GeometryRange = field(default_factory=GeometryRange)
 
 
 @dataclass

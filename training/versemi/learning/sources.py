@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,50 @@ from versemi.errors import InputError
 from versemi.learning.anatomy import excluded
 from versemi.learning.augmentation import GeometryRange
 from versemi.learning.cache import CachedCase, cached_case
-from versemi.learning.data import Source
 from versemi.learning.folders import DataFolder
 from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import TASKS, get_task
+
+
+@dataclass(frozen=True)
+class Source:
+    """Scans of one data set at one spacing, with what their labels cover.
+
+    Attributes:
+        name: for logs.
+        modality: ``"CT"`` or ``"MR"``.
+        group: prompt group of the scans.
+        prompts: identifiers that every label of the source covers; all others are unknown there.
+            Empty for scans that only teach what cannot be on them.
+        excluded: identifiers of structures that cannot be on its scans.
+        cases: prepared scans with labels.
+        unlabelled: prepared scans to learn from without labels. One that has labels here is
+            unlabelled for the prompts that they do not cover.
+        spacing: mm, ``(z, y, x)``.
+        crop: voxels, ``(z, y, x)``.
+        batch: crops in a micro-batch.
+        weight: how often the source is drawn, relative to the others.
+        overhang: how far a crop may hang over the scan's border, as a share of the crop.
+        centred: share of labelled crops that are centred near a voxel of a random covered prompt.
+        negatives: share of labelled crops that are also asked one excluded prompt.
+        geometry: augmentation of this source.
+    """
+
+    name: str
+    modality: str
+    group: str
+    prompts: tuple[str, ...]
+    cases: tuple[CachedCase, ...]
+    unlabelled: tuple[CachedCase, ...]
+    spacing: tuple[float, float, float]
+    crop: tuple[int, int, int]
+    batch: int = 1
+    weight: float = 1.0
+    excluded: tuple[str, ...] = ()
+    negatives: float = 0.0
+    centred: float = 0.7
+    overhang: float = 0.125
+    geometry: GeometryRange = field(default_factory=GeometryRange)
 
 
 @dataclass(frozen=True)

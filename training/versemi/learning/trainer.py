@@ -20,8 +20,9 @@ from versemi.errors import InputError, VersemiError
 from versemi.inference.device import choose
 from versemi.learning.answers import Answering
 from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
-from versemi.learning.data import Sample, SampleDataset, Source
+from versemi.learning.data import Sample, SampleDataset
 from versemi.learning.methods import MethodSettings, Networks, build_method
+from versemi.learning.sources import Source
 from versemi.network import PromptedNetwork
 
 # What Lightning has to say in passing is mostly advertisement.

@@ -14,10 +14,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from versemi.errors import OutputError
-from versemi.learning.data import Sample, SampleDataset, Source
+from versemi.learning.data import Sample, SampleDataset
 from versemi.learning.finetuning.objective import Objective
 from versemi.learning.finetuning.watch import Watch
 from versemi.learning.methods import Networks
+from versemi.learning.sources import Source
 from versemi.learning.trainer import PromptedTraining, run
 from versemi.network import PromptedNetwork
 

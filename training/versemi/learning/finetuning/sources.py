@@ -8,8 +8,8 @@ from pathlib import Path
 
 from versemi.caselibrary import Case
 from versemi.learning.cache import CachedCase, cached_case
-from versemi.learning.data import Source
 from versemi.learning.finetuning.material import Corrected, Material
+from versemi.learning.sources import Source
 from versemi.modelpack import ModelPack
 from versemi.tasks import TASKS
 

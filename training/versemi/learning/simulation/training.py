@@ -21,9 +21,9 @@ from lightning.pytorch.callbacks import Callback
 from versemi.export import write_text
 from versemi.learning.callbacks import TrainingTime
 from versemi.learning.configuration import RunSettings
-from versemi.learning.data import MicroBatch, SampleDataset, Source
+from versemi.learning.data import MicroBatch, SampleDataset
 from versemi.learning.mixing import MixedLabels
-from versemi.learning.sources import build_sources
+from versemi.learning.sources import Source, build_sources
 from versemi.learning.trainer import PromptedTraining, run
 from versemi.network import PromptedNetwork, build_network
 from versemi.tasks import get_task
