@@ -18,6 +18,9 @@ from versemi.tasks import get_task
 Result = dict[str, Any]
 _COLOURS = ("#1b6ca8", "#e07b39", "#4c9f70", "#8e5ea2", "#c0504d", "#7f7f7f", "#b8a038", "#5fa8a8")
 
+# Points of a curve of sixty.
+_SMOOTHED = 9
+
 
 def draw_dice(results: Sequence[Result], tasks: Sequence[str], path: Path) -> None:
     """Draw the Dice of every case, and the means, per task and method, for the first fraction.
@@ -59,25 +62,32 @@ def draw_dice(results: Sequence[Result], tasks: Sequence[str], path: Path) -> No
 
 
 def draw_losses(results: Sequence[Result], path: Path) -> None:
-    """Draw the training loss of each configuration over the share of its steps.
+    """Draw the training loss of each method over the share of its steps, for the first fraction.
+
+    Of a method with a model for each task it is the mean over them. Smoothed: tasks take turns, and
+    differ by more than a method's loss falls.
 
     Args:
-        results: what was run.
+        results: of configurations without anything left out and with the first seed; others are
+            not drawn.
         path: PNG.
     """
-    figure, axis = _chart("share of the run's steps", "training loss")
-    for number, result in enumerate(r for r in results if r["seed"] == 0):
-        for run in result["runs"]:
-            if not run["losses"]:
-                continue
-            steps, losses = zip(*run["losses"], strict=True)
-            axis.plot(
-                [step / run["steps"] for step in steps],
-                losses,
-                color=_COLOURS[number % len(_COLOURS)],
-                linewidth=1.0,
-                label=Configuration.of(result).folder if run is result["runs"][0] else None,
-            )
+    figure, axis = _chart("share of the run's steps", "training loss, smoothed")
+    for number, result in enumerate(_firsts(results)):
+        curves = [np.array(run["losses"]).T for run in result["runs"] if run["losses"]]
+        if not curves:
+            continue
+        share = np.linspace(0, 1, 60)
+        each = [np.interp(share, steps / steps[-1], losses) for steps, losses in curves]
+        padded = np.pad(np.mean(each, axis=0), _SMOOTHED // 2, mode="edge")
+        axis.plot(
+            share,
+            np.convolve(padded, np.full(_SMOOTHED, 1 / _SMOOTHED), mode="valid"),
+            color=_COLOURS[number % len(_COLOURS)],
+            linewidth=1.5,
+            label=result["method"],
+        )
+    axis.set_ylim(bottom=0)
     _save_chart(figure, axis, path)
 
 
@@ -92,8 +102,7 @@ def draw_progress(results: Sequence[Result], path: Path) -> None:
     fraction = min(r["fraction"] for r in results)
     figure, axis = _chart("minutes of training", f"mean Dice, {fraction}% of the labels")
     axis.set_ylim(0, 1)
-    shown = [r for r in results if r["fraction"] == fraction and not r["without"] and not r["seed"]]
-    for number, result in enumerate(shown):
+    for number, result in enumerate(_firsts(results)):
         points = course(result)
         if points:
             axis.plot(
@@ -105,6 +114,12 @@ def draw_progress(results: Sequence[Result], path: Path) -> None:
                 label=result["method"],
             )
     _save_chart(figure, axis, path)
+
+
+def _firsts(results: Sequence[Result]) -> list[Result]:
+    """Whole methods with the first fraction and the first seed."""
+    fraction = min(r["fraction"] for r in results)
+    return [r for r in results if r["fraction"] == fraction and Configuration.of(r).followed]
 
 
 def _chart(across: str, up: str) -> tuple[Figure, Axes]:

@@ -173,7 +173,12 @@ def _page(
     if any(result["without"] for result in results):
         lines += ["## What each part is worth", "", *worth(results, tasks), ""]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
-    lines += [f"![Training loss](pictures/{stem}-losses.png)", ""]
+    lines += [
+        "Every method sums its own losses, so only the shapes of their curves can be compared.",
+        "",
+        f"![Training loss](pictures/{stem}-losses.png)",
+        "",
+    ]
     if _followed(results):
         lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
         lines += [f"![Dice over time](pictures/{stem}-progress.png)", ""]
