@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from versemi.learning.answers import DOUBT, Answering, Answers, rounds_of
+from versemi.learning.answering import Answering
+from versemi.learning.answers import DOUBT, Answers, rounds_of
 from versemi.learning.cache import CachedCase
 from versemi.learning.configuration import load_settings
 from versemi.learning.data import SampleDataset
@@ -93,21 +94,6 @@ def test_before_the_first_round_nothing_is_known(sources, written):
         assert not labels.prompts
 
 
-def test_labels_by_hand_stand_above_answers(sources, written):
-    source = replace(next(s for s in sources if s.name == "ct"), prompts=("liver",))
-    for case in source.unlabelled:
-        assert case.labelled
-        values = np.full(case.image.shape, LIVER, dtype=np.uint8)
-        values[:, :, ::2] = KIDNEY
-        np.save(written.path(case, "ct", 3), values)
-    sample = dataset_of(source, written, mixed=0.0)[4]
-    for labels in sample.unlabelled.mixed.labels:
-        liver, known = labels.target("liver")
-        assert known.all() and liver.float().mean() < 0.3  # a ball, not everything
-        kidney, known = labels.target("right_kidney")
-        assert known.all() and kidney.float().mean() > 0.2 and not (kidney & liver).any()
-
-
 class Frozen:
     """Stands in for Lightning's trainer around a network with given probabilities."""
 
@@ -119,41 +105,68 @@ class Frozen:
             pass
 
 
-def test_the_largest_component_is_kept_and_the_rest_is_doubt(sources, tmp_path, monkeypatch):
-    from versemi.learning import answers as module
+@pytest.fixture
+def answered(small_config, tmp_path, monkeypatch):
+    """Lets a network with given probabilities answer about a source at some steps."""
+    from versemi.learning import answering as module
 
-    source = next(s for s in sources if s.name == "ct")
-    shape = source.unlabelled[0].image.shape
-    liver = np.zeros(shape, dtype=np.float32)
-    liver[2:9, 2:9, 2:9] = 0.9
-    liver[-3:, -3:, -3:] = 0.9  # a piece elsewhere
-    foreground = np.where(liver > 0, 0.9, 0.1)
-    foreground[2:4, 2:9, 2:9] = 0.1  # the two do not agree here
+    def answer(source, probabilities, rounds, steps=None):
+        class Volume:
+            def __init__(self, array, *_, **__):
+                self.shape = array.shape
 
-    class Volume:
-        def __init__(self, array, *_, **__):
-            self.shape = array.shape
+            def compute(self, *_):
+                pass
 
-        def compute(self, *_):
-            pass
+            def probability(self, region, index):
+                return probabilities(self.shape).astype(np.float32)
 
-        def probability(self, region, index):
-            return np.stack([liver, 0 * liver, foreground]).astype(np.float32)
+        monkeypatch.setattr(module, "FeatureVolume", Volume)
+        network = type("Network", (), {"prompts": ("liver", "right_kidney", FOREGROUND)})
+        answers = Answers(tmp_path / "answered", rounds)
+        answering = Answering(answers, [source], load_settings(small_config), "cpu")
+        trainer = Frozen()
+        trainer.lightning_module = type("Module", (), {"teacher": network})
+        for step in steps or rounds:
+            trainer.global_step = step
+            answering.answer(trainer)
+        return answers
 
-    monkeypatch.setattr(module, "FeatureVolume", Volume)
-    network = type("Network", (), {"prompts": ("liver", "right_kidney", FOREGROUND)})
-    from versemi.preprocessing import DEFAULT_GROUPS
+    return answer
 
+
+def test_labels_by_hand_stand_above_answers(sources, answered):
+    source = replace(next(s for s in sources if s.name == "ct"), prompts=("liver",))
+    assert all(case.labelled for case in source.unlabelled)
+
+    def everywhere(shape):
+        kidney = np.zeros(shape, dtype=np.float32)
+        kidney[:, :, : shape[2] // 2] = 0.9
+        return np.stack([0.9 - kidney, kidney, np.full(shape, 0.9, dtype=np.float32)])
+
+    answers = answered(source, everywhere, [3])
+    sample = dataset_of(source, answers, mixed=0.0)[4]
+    for labels in sample.unlabelled.mixed.labels:
+        liver, known = labels.target("liver")
+        assert known.all() and liver.float().mean() < 0.3  # a ball, not everything
+        kidney, known = labels.target("right_kidney")
+        assert known.all() and kidney.float().mean() > 0.2 and not (kidney & liver).any()
+
+
+def test_the_largest_component_is_kept_and_the_rest_is_doubt(sources, answered):
+    def pieces(shape):
+        liver = np.zeros(shape, dtype=np.float32)
+        liver[2:9, 2:9, 2:9] = 0.9
+        liver[-3:, -3:, -3:] = 0.9  # a piece elsewhere
+        foreground = np.where(liver > 0, 0.9, 0.1)
+        foreground[2:4, 2:9, 2:9] = 0.1  # the two do not agree here
+        return np.stack([liver, 0 * liver, foreground])
+
+    source = unlabelled_ct(sources)
     source = replace(source, unlabelled=source.unlabelled[:1])
-    answers = Answers(tmp_path / "answers", [2])
-    answering = Answering(answers, [source], DEFAULT_GROUPS, network.prompts, [], "cpu")
-    trainer = Frozen()
-    trainer.lightning_module = type("Module", (), {"teacher": network})
-    trainer.global_step = 1
-    answering.answer(trainer)
+    answers = answered(source, pieces, [2], steps=[1])
     assert answers.of(source.unlabelled[0], "ct", 1) is None and not answers.folder.exists()
-    trainer.global_step = 2
-    answering.answer(trainer)
+    answers = answered(source, pieces, [2])
     values, places = answers.of(source.unlabelled[0], "ct", 5)
     assert (values[4:9, 2:9, 2:9] == LIVER).all()
     assert (values[2:4, 2:9, 2:9] == DOUBT).all() and (values[-3:, -3:, -3:] == DOUBT).all()

@@ -39,6 +39,10 @@ class RunSettings:
         """Every prompt of the network, *foreground* last if it has it."""
         return self.network.prompts
 
+    def keep(self, prompt: str) -> str:
+        """Which connected components of a prompt's answers are kept, as in `PromptSettings`."""
+        return "all" if prompt in self.pack["keep_all"] else "largest"
+
     def described(self) -> dict[str, Any]:
         """Plain data, every default written out; `load_settings` reads it again."""
         return {

@@ -9,7 +9,7 @@ resumed run and a run over several processes follow the same course.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -114,6 +114,8 @@ class SampleDataset(Dataset[Sample]):
         unlabelled: whether samples bring unlabelled crops.
         begin: share of the run before which they bring none all the same.
         blank: share of labelled micro-batches whose images become noise, in which no structure is.
+        answers: of the network about the unlabelled scans, if it gives any.
+        mixed: share of unlabelled micro-batches that are CutMixed with labelled crops.
     """
 
     def __init__(
@@ -223,7 +225,7 @@ class SampleDataset(Dataset[Sample]):
             other = own if rng.random() < 0.5 else self._labelled(rng, partner)
             mixed = _mixed(rng, strong, other)
         else:
-            mixed = replace(strong)
+            mixed = strong
         asked = [*self._foreground, *self._of_group[source.group]]
         runs = _runs(rng, weak.shape, _HEAD_VOXELS // 2)
         for batch in (strong, mixed):
@@ -235,20 +237,15 @@ class SampleDataset(Dataset[Sample]):
         self, rng: np.random.Generator, source: Source, case: CachedCase, step: int
     ) -> tuple[Tensor, MixedLabels]:
         """A crop of an unlabelled scan with what its labels and the network's answers know."""
+        own = source.prompts if case.labelled else ()
         found = self.answers.of(case, source.group, step) if self.answers else None
         if found is None:
             crop, truth = crop_of(rng, source, case, {})
-            own = source.prompts if case.labelled else ()
             return crop, MixedLabels.plain(truth, own, unlabelled=True)
         answers, places = found
-        if case.labelled:
-            values = [TASKS[p].label for p in source.prompts]
-            given = np.asarray(case.labels)
-            answers = np.where(given > 0, given, np.where(np.isin(answers, values), 0, answers))
         crop, truth = crop_of(rng, source, case, places, answers)
-        covered = [p for p in self._of_group[source.group] if TASKS[p].label in places]
-        covered += [p for p in source.prompts if case.labelled and p not in covered]
-        known = MixedLabels.plain(truth, covered, unlabelled=True)
+        seen = [p for p in self._of_group[source.group] if TASKS[p].label in places]
+        known = MixedLabels.plain(truth, [*own, *seen], unlabelled=True)
         return crop, known.without(truth == DOUBT)
 
     def _asked(self, rng: np.random.Generator, source: Source, labels: MixedLabels) -> list[str]:

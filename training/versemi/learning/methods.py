@@ -44,7 +44,7 @@ class MethodSettings:
         consistency: weight of the agreement between the prompts' maximum and *foreground*.
         pseudo_labels: weight of the teacher's answers about crops.
         whole_scans: whether the pseudo-labels are of whole scans instead, and count as labels do;
-            see :mod:`versemi.learning.answers`.
+            see :mod:`versemi.learning.answering`.
         begin: share of the run before which no scan is looked at without its label.
         ramp: share of the run over which, from then on, the unlabelled weights rise.
         renew: share of the run after which the network answers anew about whole scans; 0 has it
@@ -104,7 +104,7 @@ class MethodSettings:
     @property
     def answers(self) -> bool:
         """Whether the run learns from pseudo-labels of whole scans."""
-        return self.name == "versemi" and self.has("pseudo-labels") and self.whole_scans
+        return self.has("pseudo-labels") and self.whole_scans
 
     @property
     def one_model_a_task(self) -> bool:

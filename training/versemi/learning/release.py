@@ -58,7 +58,7 @@ def release(
             PromptSettings(
                 get_task(prompt),
                 search=prompt in searched,
-                keep="all" if prompt in described["keep_all"] else "largest",
+                keep=settings.keep(prompt),
                 min_ml=float(described["min_ml"]),
             )
             for prompt in settings.prompts

@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 
 from versemi.errors import InputError
 from versemi.export import write_text
-from versemi.learning.answers import Answering, Answers, rounds_of
+from versemi.learning.answering import Answering
+from versemi.learning.answers import Answers, rounds_of
 from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
 from versemi.learning.data import SampleDataset
@@ -79,14 +80,7 @@ def train(
     answering = None
     if settings.method.answers:
         rounds = rounds_of(settings.method.begin, settings.method.renew, settings.steps)
-        answering = Answering(
-            Answers(out / "answers", rounds),
-            sources,
-            settings.groups,
-            settings.prompts,
-            settings.pack["keep_all"],
-            device,
-        )
+        answering = Answering(Answers(out / "answers", rounds), sources, settings, device)
     dataset = SampleDataset(
         sources,
         settings.prompts,

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from versemi.errors import InputError, VersemiError
 from versemi.inference.device import choose
-from versemi.learning.answers import Answering
+from versemi.learning.answering import Answering
 from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
 from versemi.learning.data import Sample, SampleDataset
 from versemi.learning.methods import MethodSettings, Networks, build_method
@@ -200,6 +200,7 @@ class StepSampler(Sampler[int]):
         reached: tells how many steps are done. Lightning's own count of epochs is one off in a
             run that goes on from a checkpoint written at an epoch's end.
         rank, ranks: this process, and how many there are; each takes its share of every step.
+        breaks: steps before which an epoch ends, whatever its length.
     """
 
     def __init__(
@@ -306,6 +307,7 @@ def run(
         devices: ranks on this machine.
         nodes: machines.
         bar: whether the terminal shows how many of the steps are done.
+        answering: answers about whole scans before the samples that are learnt from with them.
         callbacks: more of them.
 
     Raises:
