@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from versemi.learning.answering import Answering
-from versemi.learning.answers import DOUBT, Answers, rounds_of
+from versemi.learning.answering import Answering, stable
+from versemi.learning.answers import DOUBT, Answers, rounds_of, trial_of
 from versemi.learning.cache import CachedCase
 from versemi.learning.configuration import load_settings
 from versemi.learning.data import SampleDataset
@@ -27,6 +27,13 @@ LIVER, KIDNEY = TASKS["liver"].label, TASKS["right_kidney"].label
 )
 def test_rounds_begin_with_the_unlabelled_part_and_come_again(begin, renew, rounds):
     assert rounds_of(begin, renew, 100) == rounds
+
+
+@pytest.mark.parametrize(
+    ("begin", "steps", "trial"), [(0.4, 100, 20), (0.5, 6, 2), (0.0, 100, None), (0.5, 2, None)]
+)
+def test_the_trial_is_half_way_to_the_first_round(begin, steps, trial):
+    assert trial_of(begin, steps) == trial
 
 
 @pytest.fixture
@@ -110,7 +117,7 @@ def answered(small_config, tmp_path, monkeypatch):
     """Lets a network with given probabilities answer about a source at some steps."""
     from versemi.learning import answering as module
 
-    def answer(source, probabilities, rounds, steps=None):
+    def answer(source, probabilities, rounds, steps=None, trial=None):
         class Volume:
             def __init__(self, array, *_, **__):
                 self.shape = array.shape
@@ -119,15 +126,15 @@ def answered(small_config, tmp_path, monkeypatch):
                 pass
 
             def probability(self, region, index):
-                return probabilities(self.shape).astype(np.float32)
+                return probabilities(self.shape, trainer.global_step).astype(np.float32)
 
         monkeypatch.setattr(module, "FeatureVolume", Volume)
         network = type("Network", (), {"prompts": ("liver", "right_kidney", FOREGROUND)})
-        answers = Answers(tmp_path / "answered", rounds)
+        answers = Answers(tmp_path / "answered", rounds, trial)
         answering = Answering(answers, [source], load_settings(small_config), "cpu")
         trainer = Frozen()
         trainer.lightning_module = type("Module", (), {"teacher": network})
-        for step in steps or rounds:
+        for step in steps or answers.asked:
             trainer.global_step = step
             answering.answer(trainer)
         return answers
@@ -139,7 +146,7 @@ def test_labels_by_hand_stand_above_answers(sources, answered):
     source = replace(next(s for s in sources if s.name == "ct"), prompts=("liver",))
     assert all(case.labelled for case in source.unlabelled)
 
-    def everywhere(shape):
+    def everywhere(shape, step):
         kidney = np.zeros(shape, dtype=np.float32)
         kidney[:, :, : shape[2] // 2] = 0.9
         return np.stack([0.9 - kidney, kidney, np.full(shape, 0.9, dtype=np.float32)])
@@ -154,7 +161,7 @@ def test_labels_by_hand_stand_above_answers(sources, answered):
 
 
 def test_the_largest_component_is_kept_and_the_rest_is_doubt(sources, answered):
-    def pieces(shape):
+    def pieces(shape, step):
         liver = np.zeros(shape, dtype=np.float32)
         liver[2:9, 2:9, 2:9] = 0.9
         liver[-3:, -3:, -3:] = 0.9  # a piece elsewhere
@@ -173,15 +180,47 @@ def test_the_largest_component_is_kept_and_the_rest_is_doubt(sources, answered):
     assert set(np.unique(values)) == {0, LIVER, DOUBT} and set(places) == {LIVER}
 
 
+def test_only_an_outline_that_stood_still_is_learnt_from(sources, answered):
+    def moving(shape, step):
+        liver, kidney = np.zeros((2, *shape), dtype=np.float32)
+        liver[2:9, 2:9, 2:9] = 0.9
+        kidney[2:6, 2:6, -4:] = 0.9
+        if step == 1:  # the kidney was elsewhere
+            kidney = kidney[::-1]
+        return np.stack([liver, kidney, np.maximum(liver, kidney)])
+
+    source = unlabelled_ct(sources)
+    source = replace(source, unlabelled=source.unlabelled[:1])
+    case = source.unlabelled[0]
+    answers = answered(source, moving, [2, 4], trial=1, steps=[1])
+    assert answers.of(case, "ct", 1) is None
+    answers = answered(source, moving, [2, 4], trial=1, steps=[1, 2])
+    values, places = answers.of(case, "ct", 2)
+    assert set(places) == {LIVER} and (values[2:6, 2:6, -4:] == DOUBT).all()
+    # By the next round it stands where it stood in this one, though nothing was learnt from it.
+    answers = answered(source, moving, [2, 4], trial=1, steps=[4])
+    assert set(answers.of(case, "ct", 4)[1]) == {LIVER, KIDNEY}
+    assert [path.name for path in (answers.folder / "said").iterdir()] == ["4"]
+
+
+def test_how_far_an_outline_may_move():
+    here, there = np.zeros((2, 4, 4, 4), dtype=np.uint8)
+    here[:, :, :2], there[:, :, :1] = LIVER, LIVER  # Dice 2 / 3
+    assert np.array_equal(stable(here, there, 0.66), here)
+    assert set(np.unique(stable(here, there, 0.67))) == {0, DOUBT}
+
+
 def test_a_run_answers_at_its_rounds_and_keeps_the_last(small_data, small_config, tmp_path):
     settings = load_settings(small_config)
     method = replace(settings.method, begin=0.5, renew=0.25)
-    settings = replace(settings, steps=8, method=method)
+    ct, mr = settings.sources
+    ct = {**ct, "labelled": ["ct_0"], "unlabelled": ["ct_1"]}  # mr: labels for its only prompt
+    settings = replace(settings, steps=8, method=method, sources=(ct, mr))
     out = tmp_path / "run"
     train(settings, small_data, out, cache=tmp_path / "cache", workers=1, device="cpu")
-    assert [path.name for path in (out / "answers").iterdir()] == ["6"]
-    # Two CT scans at two scales, and two MR scans; what is measured on is never asked.
-    assert len(list((out / "answers" / "6").iterdir())) == 6
+    assert sorted(path.name for path in (out / "answers").iterdir()) == ["6", "said"]
+    # One scan at two scales; nobody asks about what labels cover, or what is measured on.
+    assert len(list((out / "answers" / "6").iterdir())) == 2
     without = replace(settings, method=replace(method, without=("pseudo-labels",)))
     train(without, small_data, tmp_path / "no", cache=tmp_path / "cache", workers=0, device="cpu")
     assert not (tmp_path / "no" / "answers").exists()

@@ -8,13 +8,18 @@ again every so often. In between the answers stand still, so that a network cann
 something from one step to the next.
 
 What counts is VerSemi's agreement (arXiv 2311.11686, section III-C), voxel by voxel: where
-*foreground* and the cleaned answers of the prompts do not say the same, nothing is known.
+*foreground* and the cleaned answers of the prompts do not say the same, nothing is known. And a
+structure counts only if the network has outlined it before as it does now, since an answer that
+still changes is mostly wrong: the selection of images by how stable their pseudo-labels are, of
+Yang et al., *ST++: make self-training work better for semi-supervised semantic segmentation*, CVPR
+2022, section 3.3.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lightning as L
@@ -73,34 +78,51 @@ class Answering(Callback):
             # What another run has left.
             shutil.rmtree(self.answers.folder, ignore_errors=True)
         self._begun = True
-        if step not in self.answers.rounds:
+        if step not in self.answers.asked:
             return
         trainer.strategy.barrier()
         network: PromptedNetwork = trainer.lightning_module.teacher  # type: ignore[assignment]
-        for number, (source, case) in enumerate(self._wanted()):
-            path = self.answers.path(case, source.group, step)
-            assert path is not None
-            if number % trainer.world_size == trainer.global_rank and not path.is_file():
-                found = self._answer(network, source, case)
-                with replacing(path) as temporary, temporary.open("wb") as file:
-                    np.save(file, found)
+        for number, (source, case) in enumerate(self._wanted(network)):
+            if number % trainer.world_size == trainer.global_rank:
+                self._write(network, source, case, step)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self.answers.forget_before(step)
 
-    def _wanted(self) -> Iterator[tuple[Source, CachedCase]]:
+    def _wanted(self, network: PromptedNetwork) -> Iterator[tuple[Source, CachedCase]]:
         seen = set()
         for source in self.sources:
+            prompts = [p for p in network.prompts if TASKS[p].group == source.group]
             for case in source.unlabelled:
+                if not source.uncovered(case, prompts):
+                    continue
                 if (source.group, case.folder) not in seen:
                     seen.add((source.group, case.folder))
                     yield source, case
 
-    def _answer(self, network: PromptedNetwork, source: Source, case: CachedCase) -> np.ndarray:
-        """The map of a case: label values, and `DOUBT` where two answers do not agree.
+    def _write(self, network: PromptedNetwork, source: Source, case: CachedCase, step: int) -> None:
+        """Write down what is said about a case and, in a round, what of it is learnt from.
 
         Structures that labels by hand cover are where these have them.
         """
+        said = self.answers.said(case, source.group, step)
+        if not said.is_file():
+            _save(said, self._answer(network, source, case))
+        path = self.answers.path(case, source.group, step)
+        if step not in self.answers.rounds or path is None or path.is_file():
+            return
+        values = np.load(said)
+        if case.labelled:
+            values[np.isin(values, [TASKS[p].label for p in source.prompts])] = 0
+        before = self.answers.said_before(case, source.group, step)
+        if before is not None:
+            values = stable(values, np.load(before), self.settings.method.stable)
+        if case.labelled:
+            values = np.where(case.labels > 0, case.labels, values)
+        _save(path, values)
+
+    def _answer(self, network: PromptedNetwork, source: Source, case: CachedCase) -> np.ndarray:
+        """The map of a case: label values, and `DOUBT` where two answers do not agree."""
         prompts = [p for p in network.prompts if TASKS[p].group == source.group]
         known = FOREGROUND in network.prompts
         asked = [*prompts, FOREGROUND] if known else prompts
@@ -126,7 +148,30 @@ class Answering(Callback):
         labels = np.array([TASKS[p].label for p in prompts], dtype=np.uint8)
         values = np.where(there, labels[own.argmax(axis=0)], 0).astype(np.uint8)
         values[other != there] = DOUBT
-        if case.labelled:
-            values[np.isin(values, [TASKS[p].label for p in source.prompts])] = 0
-            values = np.where(case.labels > 0, case.labels, values)
         return values
+
+
+def stable(values: np.ndarray, before: np.ndarray, least: float) -> np.ndarray:
+    """Doubt the structures that an earlier answer outlined otherwise.
+
+    Args:
+        values: label values and `DOUBT`, uint8 ``(z, y, x)``.
+        before: the same, as answered earlier.
+        least: Dice of the two outlines of a structure from which on it counts.
+
+    Returns:
+        `values` with `DOUBT` in place of the other structures.
+    """
+    values = values.copy()
+    for label in np.unique(values):
+        if label in (0, DOUBT):
+            continue
+        here, there = values == label, before == label
+        if 2 * (here & there).sum() < least * (here.sum() + there.sum()):
+            values[here] = DOUBT
+    return values
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)

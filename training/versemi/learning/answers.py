@@ -21,19 +21,31 @@ class Answers:
 
     Args:
         folder: of all rounds; each has one named by its step.
-        rounds: the steps at which the network answers, rising.
+        rounds: the steps from which on answers are learnt from, rising.
+        trial: an earlier step at which the network answers for comparison alone, if it does.
+
+    Attributes:
+        asked: all steps at which the network answers, rising.
     """
 
-    def __init__(self, folder: Path, rounds: Sequence[int]) -> None:
+    def __init__(self, folder: Path, rounds: Sequence[int], trial: int | None = None) -> None:
         self.folder = folder
         self.rounds = tuple(rounds)
+        self.asked = self.rounds if trial is None else (trial, *self.rounds)
 
     def path(self, case: CachedCase, group: str, step: int) -> Path | None:
         """Where the answers about a case lie that hold at a step; None before the first round."""
         past = [r for r in self.rounds if r <= step]
-        if not past:
-            return None
-        return self.folder / str(past[-1]) / f"{case.folder.name}-{group}.npy"
+        return self.folder / str(past[-1]) / _name(case, group) if past else None
+
+    def said(self, case: CachedCase, group: str, step: int) -> Path:
+        """Where all that was said about a case at one of the steps `asked` lies."""
+        return self.folder / "said" / str(step) / _name(case, group)
+
+    def said_before(self, case: CachedCase, group: str, step: int) -> Path | None:
+        """The same for the last of the steps `asked` before `step`; None at the first."""
+        past = [a for a in self.asked if a < step]
+        return self.said(case, group, past[-1]) if past else None
 
     def of(
         self, case: CachedCase, group: str, step: int
@@ -48,10 +60,15 @@ class Answers:
         return None if path is None else (np.load(path, mmap_mode="r"), _places(path))
 
     def forget_before(self, step: int) -> None:
-        """Delete the rounds before a step."""
-        for past in self.rounds:
+        """Delete what was said before a step."""
+        for past in self.asked:
             if past < step:
                 shutil.rmtree(self.folder / str(past), ignore_errors=True)
+                shutil.rmtree(self.folder / "said" / str(past), ignore_errors=True)
+
+
+def _name(case: CachedCase, group: str) -> str:
+    return f"{case.folder.name}-{group}.npy"
 
 
 # The maps themselves are opened each time: a process may not hold many files open.
@@ -59,6 +76,12 @@ class Answers:
 def _places(path: Path) -> dict[int, np.ndarray]:
     values = np.load(path)
     return places_in(np.where(values == DOUBT, 0, values))
+
+
+def trial_of(begin: float, steps: int) -> int | None:
+    """The step of a first answer that nothing is learnt from: half way to the first round."""
+    step = round(begin * steps / 2)
+    return step if 0 < step < round(begin * steps) else None
 
 
 def rounds_of(begin: float, every: float, steps: int) -> list[int]:

@@ -238,13 +238,14 @@ class SampleDataset(Dataset[Sample]):
     ) -> tuple[Tensor, MixedLabels]:
         """A crop of an unlabelled scan with what its labels and the network's answers know."""
         own = source.prompts if case.labelled else ()
-        found = self.answers.of(case, source.group, step) if self.answers else None
+        open_ = source.uncovered(case, self._of_group[source.group])
+        found = self.answers.of(case, source.group, step) if self.answers and open_ else None
         if found is None:
             crop, truth = crop_of(rng, source, case, {})
             return crop, MixedLabels.plain(truth, own, unlabelled=True)
         answers, places = found
         crop, truth = crop_of(rng, source, case, places, answers)
-        seen = [p for p in self._of_group[source.group] if TASKS[p].label in places]
+        seen = [p for p in open_ if TASKS[p].label in places]
         known = MixedLabels.plain(truth, [*own, *seen], unlabelled=True)
         return crop, known.without(truth == DOUBT)
 

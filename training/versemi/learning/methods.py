@@ -45,6 +45,7 @@ class MethodSettings:
         pseudo_labels: weight of the teacher's answers about crops.
         whole_scans: whether the pseudo-labels are of whole scans instead, and count as labels do;
             see :mod:`versemi.learning.answering`.
+        stable: Dice with the answer before from which on an answer about a whole scan counts.
         begin: share of the run before which no scan is looked at without its label.
         ramp: share of the run over which, from then on, the unlabelled weights rise.
         renew: share of the run after which the network answers anew about whole scans; 0 has it
@@ -64,6 +65,7 @@ class MethodSettings:
     consistency: float = 0.5
     pseudo_labels: float = 1.0
     whole_scans: bool = True
+    stable: float = 0.7
     begin: float = 0.0
     renew: float = 0.25
     restart: bool = False

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from versemi.errors import InputError
 from versemi.export import write_text
 from versemi.learning.answering import Answering
-from versemi.learning.answers import Answers, rounds_of
+from versemi.learning.answers import Answers, rounds_of, trial_of
 from versemi.learning.callbacks import KeptLog, TrainingTime
 from versemi.learning.configuration import RunSettings
 from versemi.learning.data import SampleDataset
@@ -79,8 +79,13 @@ def train(
     write_text(yaml.safe_dump(described, sort_keys=False), out / "settings.yaml")
     answering = None
     if settings.method.answers:
-        rounds = rounds_of(settings.method.begin, settings.method.renew, settings.steps)
-        answering = Answering(Answers(out / "answers", rounds), sources, settings, device)
+        method = settings.method
+        answers = Answers(
+            out / "answers",
+            rounds_of(method.begin, method.renew, settings.steps),
+            trial_of(method.begin, settings.steps) if method.stable else None,
+        )
+        answering = Answering(answers, sources, settings, device)
     dataset = SampleDataset(
         sources,
         settings.prompts,

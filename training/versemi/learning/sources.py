@@ -57,6 +57,10 @@ class Source:
     overhang: float = 0.125
     geometry: GeometryRange = field(default_factory=GeometryRange)
 
+    def uncovered(self, case: CachedCase, prompts: Sequence[str]) -> list[str]:
+        """Those of some prompts that no label of one of the unlabelled cases covers."""
+        return [p for p in prompts if not case.labelled or p not in self.prompts]
+
 
 @dataclass(frozen=True)
 class CaseLists:

@@ -260,7 +260,7 @@ class _Data(L.LightningDataModule):
             lambda: trainer.global_step,
             trainer.global_rank,
             trainer.world_size,
-            self.answering.answers.rounds if self.answering else (),
+            self.answering.answers.asked if self.answering else (),
         )
         return DataLoader(
             self.dataset,
