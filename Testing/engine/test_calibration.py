@@ -15,7 +15,48 @@ from versemi.calibration import (
     expected_calibration_error,
     near_surface,
 )
+from versemi.geometry import Grid
+from versemi.inference.evidence import Evidence
 from versemi.tasks import TASKS
+
+
+def evidence_of(spleen, foreground=None):
+    """One prompt's answer, ``(z, y, x)``, and what *foreground* says."""
+    return Evidence(
+        grid=Grid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), spleen.shape[::-1]),
+        asked=("spleen",),
+        prompts=("spleen",),
+        probabilities=spleen[None].astype(np.float32),
+        foreground=None if foreground is None else foreground.astype(np.float32),
+        bottleneck=np.zeros(3, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("probability", "foreground", "doubt"),
+    [
+        (0.5, None, 1.0),
+        (0.9, None, 0.468996),
+        (0.9, 0.9, 0.468996),
+        (1.0, 0.5, 0.75),  # sure, but half a gap: 1 - (1 - 0) * 0.5^2
+        (0.9, 0.5, 1 - (1 - 0.468996) * 0.6**2),
+    ],
+)
+def test_uncertainty_joins_entropy_and_gap(probability, foreground, doubt):
+    everywhere = np.full((5, 6, 7), 1.0)
+    part = evidence_of(
+        everywhere * probability, None if foreground is None else everywhere * foreground
+    )
+    assert part.uncertainty() == pytest.approx(everywhere * doubt, abs=1e-4)
+    assert part.uncertainty().dtype == np.float32
+
+
+def test_a_voxel_unlike_its_surroundings_is_less_certain_than_one_like_them():
+    lone = np.zeros((9, 9, 9))
+    lone[4, 4, 4] = 0.95
+    like = np.full((9, 9, 9), 0.95)
+    alone, among = (evidence_of(p).uncertainty()[4, 4, 4] for p in (lone, like))
+    assert alone > among + 0.02
 
 
 def test_a_probability_that_keeps_its_word_has_almost_no_error():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 
 from versemi.geometry import Grid
 
@@ -32,18 +33,32 @@ class Evidence:
 
     def entropy(self) -> np.ndarray:
         """Binary entropy of the most probable asked prompt, in bits, float32 ``(D, H, W)``."""
-        best = self.probabilities[[self.prompts.index(p) for p in self.asked]].max(axis=0)
-        return entropy(best).astype(np.float32)
+        return entropy(self._best())
 
     def uncertainty(self) -> np.ndarray:
         """Float32 ``(D, H, W)``; see `Segmentation.uncertainty`."""
-        doubt = self.entropy()
+        best = self._best()
+        image = sitk.GetImageFromArray(best)
+        around = sitk.GetArrayFromImage(
+            sitk.DiscreteGaussian(
+                image, variance=[1.0] * 3, maximumKernelWidth=9, useImageSpacing=False
+            )
+        )
+        doubt: np.ndarray = (entropy(best) + entropy(around)) / 2
         if self.foreground is not None:
-            np.maximum(doubt, np.abs(self.probabilities.max(axis=0) - self.foreground), out=doubt)
+            gap = np.abs(self.probabilities.max(axis=0) - self.foreground)
+            doubt = 1 - (1 - doubt) * (1 - gap) ** 2
         return doubt
+
+    def _best(self) -> np.ndarray:
+        """The probability of the most probable asked prompt."""
+        best: np.ndarray = self.probabilities[[self.prompts.index(p) for p in self.asked]].max(
+            axis=0
+        )
+        return best
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:
-    """Binary entropy in bits, ``-p log2 p - (1 - p) log2 (1 - p)``, of any shape."""
+    """Binary entropy in bits, ``-p log2 p - (1 - p) log2 (1 - p)``, of any shape and as precise."""
     p = np.clip(probability, 1e-6, 1 - 1e-6)
     return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))

@@ -56,15 +56,17 @@ class Segmentation:
     def uncertainty(self) -> sitk.Image:
         """Doubt about the label map: float32 in [0, 1] on the input's grid, 0 where not looked.
 
-        The larger of two doubts. The binary entropy, in bits, of the most probable asked prompt;
-        and the gap between the most probable prompt of the group and *foreground*, which should
-        agree (VerSemi, arXiv 2311.11686, section III-C).
+        ``1 - (1 - H) (1 - g)^2`` of two doubts. H is the binary entropy, in bits, of the most
+        probable asked prompt, averaged with that of its probability around the voxel (a Gaussian
+        with a standard deviation of one voxel of the network's grid). g is the gap between the
+        most probable prompt of the group and *foreground*, which should agree (VerSemi, arXiv
+        2311.11686, section III-C).
         """
         doubts = [Answer(part.grid, part.uncertainty()) for part in self.evidence()]
         return on_grid(doubts, self.label_map, self._roi)
 
     def entropy(self) -> sitk.Image:
-        """The first of the two doubts of `uncertainty` alone, on the same grid."""
+        """Binary entropy, in bits, of the most probable asked prompt, on the same grid."""
         doubts = [Answer(part.grid, part.entropy()) for part in self.evidence()]
         return on_grid(doubts, self.label_map, self._roi)
 
