@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 DOUBTFUL = 0.5
-"""Uncertainty from which a voxel is doubtful: half a bit, which is odds of eight to one."""
+"""Uncertainty from which a voxel is doubtful.
+
+Half a bit of entropy, which is odds of eight to one; or a gap of 0.3 to *foreground*.
+"""
 
 _APART = 15.0
 _REACH = 2.0
