@@ -172,7 +172,7 @@ def _draw(axes: Axes, tile: Tile) -> None:
     if tile.overlay is not None:
         doubt = cut(view, tile.position, box, tile.overlay, np.zeros_like(tile.labels), ras_to_ijk)
         amount = np.clip(np.nan_to_num(doubt.image), 0, 1)
-        veil = tile.opacity * (amount > 0.05)[..., None]
+        veil = tile.opacity * (amount > 0.2)[..., None]
         # Without the white end, which looks like tissue.
         picture += veil * (plt.get_cmap("hot")(0.25 + 0.5 * amount)[..., :3] - picture)
     for value, share in plane.shares.items():

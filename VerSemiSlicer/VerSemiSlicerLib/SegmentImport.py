@@ -211,6 +211,6 @@ def importUncertainty(
         display.SetWindowLevelMinMax(0.0, 1.0)
         # What is sure stays see-through, so that the overlay shows only where to look.
         display.AutoThresholdOff()
-        display.SetThreshold(0.05, 1.0)
+        display.SetThreshold(0.2, 1.0)
         display.ApplyThresholdOn()
     return uncertaintyNode

@@ -28,9 +28,9 @@ RULE = (
     " between mean probability and share of voxels that are the structure; of the probability after"
     " clean-up, over the voxels of all scans. Errors found: share of the wrongly labelled voxels"
     f" that lie among the {MOST_UNCERTAIN:.0%} most uncertain ones, of the uncertainty map and of"
-    " the plain entropy of the most probable asked prompt; the mean over the scans that have a wrong"
-    " voxel there. Where more voxels are wrong than that, no map can find all: at most is what one"
-    " would find that knew the errors."
+    " the plain entropy of the most probable asked prompt; the mean over the scans that have a"
+    " wrong voxel there. Where more voxels are wrong than that, no map can find all: at most is"
+    " what one would find that knew the errors."
 )
 
 
