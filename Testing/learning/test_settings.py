@@ -51,6 +51,15 @@ def test_an_unknown_prompt_or_a_missing_value_is_refused(tmp_path):
         load_settings(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("stable", 70), ("begin", -0.1), ("mixed", "half"), ("synthetic", True)]
+)
+def test_a_share_that_is_none_is_refused(key, value, changed):
+    with pytest.raises(InputError, match=f"method.{key}; give a number from 0 to 1") as error:
+        load_settings(changed(method={"name": "versemi", key: value}))
+    assert repr(value) in str(error.value)
+
+
 def test_a_group_may_be_prepared_otherwise_and_the_pack_says_how(changed, small_data, tmp_path):
     coarse = {"spacing": [4.0, 4.0, 5.0], "window": [16, 32, 32]}
     settings = load_settings(changed(groups={"lge_mr": coarse}))

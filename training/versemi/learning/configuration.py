@@ -18,6 +18,9 @@ from versemi.network import NetworkSettings
 from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import FOREGROUND, TASKS, Task, get_task
 
+#: Settings of a method that are shares of a run or of its crops, or a Dice.
+_SHARES = ("synthetic", "blank", "stable", "begin", "renew", "mixed", "ramp", "own_until")
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -166,7 +169,7 @@ def method_settings(data: Mapping[str, Any], name: str) -> MethodSettings:
     """Read the part ``method`` of settings.
 
     Raises:
-        InputError: a name is not known.
+        InputError: a name is not known, or a share does not lie between 0 and 1.
     """
     known = {field.name for field in fields(MethodSettings)}
     for key in data:
@@ -174,6 +177,11 @@ def method_settings(data: Mapping[str, Any], name: str) -> MethodSettings:
             raise InputError(
                 f"The run settings {name} have the unknown value method.{key}; there are "
                 f"{', '.join(sorted(known))}."
+            )
+        if key in _SHARES and not (_is_number(data[key]) and 0 <= data[key] <= 1):
+            raise InputError(
+                f"The run settings {name} have {data[key]!r} for method.{key}; give a number from 0"
+                " to 1."
             )
     settings = MethodSettings(**{**data, "without": tuple(data.get("without", ()))})
     if settings.name not in METHODS:
@@ -277,6 +285,10 @@ def prompt_named(name: str, path: Path) -> Task:
 def _words(name: str) -> frozenset[str]:
     lowered = name.lower().replace("_", " ").replace("-", " ").replace("tumor", "tumour")
     return frozenset(lowered.split())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:
