@@ -7,6 +7,7 @@ manifest, have labels from `FIRST_OWN_LABEL` on, and join the registry when the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from versemi.errors import InputError
@@ -267,6 +268,11 @@ def get_task(id: str) -> Task:
     except KeyError:
         known = ", ".join(t for t in TASKS if t != FOREGROUND)
         raise InputError(f"There is no task prompt '{id}'; known prompts are {known}.") from None
+
+
+def prompts_of(group: str, prompts: Iterable[str]) -> list[str]:
+    """Those of some prompts that belong to a group, in their order."""
+    return [prompt for prompt in prompts if TASKS[prompt].group == group]
 
 
 def mirrored(id: str) -> str:

@@ -35,7 +35,7 @@ from versemi.learning.answers import DOUBT, Answers
 from versemi.learning.cache import CachedCase
 from versemi.learning.configuration import RunSettings
 from versemi.learning.sources import Source
-from versemi.tasks import FOREGROUND, TASKS
+from versemi.tasks import FOREGROUND, TASKS, prompts_of
 
 if TYPE_CHECKING:
     from versemi.network import PromptedNetwork
@@ -92,12 +92,11 @@ class Answering(Callback):
     def _wanted(self, network: PromptedNetwork) -> Iterator[tuple[Source, CachedCase]]:
         seen = set()
         for source in self.sources:
-            prompts = [p for p in network.prompts if TASKS[p].group == source.group]
+            prompts = prompts_of(source.group, network.prompts)
             for case in source.unlabelled:
-                if not source.uncovered(case, prompts):
-                    continue
-                if (source.group, case.folder) not in seen:
-                    seen.add((source.group, case.folder))
+                scan = (source.group, case.folder)
+                if scan not in seen and source.uncovered(case, prompts):
+                    seen.add(scan)
                     yield source, case
 
     def _write(self, network: PromptedNetwork, source: Source, case: CachedCase, step: int) -> None:
@@ -123,7 +122,7 @@ class Answering(Callback):
 
     def _answer(self, network: PromptedNetwork, source: Source, case: CachedCase) -> np.ndarray:
         """The map of a case: label values, and `DOUBT` where two answers do not agree."""
-        prompts = [p for p in network.prompts if TASKS[p].group == source.group]
+        prompts = prompts_of(source.group, network.prompts)
         known = FOREGROUND in network.prompts
         asked = [*prompts, FOREGROUND] if known else prompts
         settings = self.settings.groups[source.group]

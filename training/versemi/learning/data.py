@@ -23,7 +23,7 @@ from versemi.learning.cache import CachedCase
 from versemi.learning.crops import augmented, crop_of, places_in
 from versemi.learning.mixing import MixedLabels, random_box
 from versemi.learning.sources import Source
-from versemi.tasks import FOREGROUND, TASKS
+from versemi.tasks import FOREGROUND, TASKS, prompts_of
 
 RUN = 1024
 # The heads are bound by memory; this many voxels of a micro-batch are enough for one step.
@@ -145,10 +145,7 @@ class SampleDataset(Dataset[Sample]):
         self.mixed = mixed
         self._prompts = [p for p in prompts if p != FOREGROUND]
         self._foreground = [FOREGROUND] if FOREGROUND in prompts else []
-        self._of_group = {
-            source.group: [p for p in prompts if TASKS[p].group == source.group]
-            for source in self.sources
-        }
+        self._of_group = {s.group: prompts_of(s.group, prompts) for s in self.sources}
         self._places = {source.name: _places(source) for source in self.sources}
         self._intensity = {m: intensity_augmentation(m) for m in ("CT", "MR")}
 

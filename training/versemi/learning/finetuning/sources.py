@@ -11,7 +11,7 @@ from versemi.learning.cache import CachedCase, cached_case
 from versemi.learning.finetuning.material import Corrected, Material
 from versemi.learning.sources import Source
 from versemi.modelpack import ModelPack
-from versemi.tasks import TASKS
+from versemi.tasks import TASKS, prompts_of
 
 _LARGEST_LABEL = 255
 #: How often a coarse source is drawn, relative to the fine one of the same scans.
@@ -49,7 +49,7 @@ def sources_of(
     sources = []
     for group in material.groups:
         settings = pack.manifest.groups[group]
-        of_group = [p for p in material.prompts if TASKS[p].group == group]
+        of_group = prompts_of(group, material.prompts)
         coverages: dict[tuple[str, ...], list[Corrected]] = {}
         for item in sorted(corrected, key=lambda c: c.case.id):
             own = tuple(p for p in item.prompts if p in of_group)
