@@ -33,6 +33,17 @@ def test_the_plan_holds_what_a_reader_wants_to_know_and_nothing_twice():
     assert {c.method for c in every if c.fraction == 20} == {"versemi", "supervised", "cps"}
 
 
+def test_a_part_that_is_left_out_by_default_is_put_back_for_its_ablation():
+    every = whole_plan("cps", ["consistency"])
+    assert "10-versemi-with-consistency-0" in [c.folder for c in every]
+    assert ("consistency",) not in {c.without for c in every}
+    added = next(c for c in every if c.extra)
+    assert added.variant == "versemi with consistency" and not added.followed
+    before = {"fraction": 10, "method": "versemi", "without": [], "seed": 0}
+    assert Configuration.of({**before, "with": ["consistency"]}) == added
+    assert Configuration.of(before) == Configuration(10, "versemi")
+
+
 def test_the_strongest_rival_is_the_one_with_the_best_mean():
     means = [
         (Configuration(10, m), v) for m, v in (("versemi", 0.9), ("single", 0.6), ("cps", 0.7))
@@ -96,7 +107,7 @@ def test_the_command_runs_resumes_and_writes_its_page(
         monkeypatch.setattr(module, "shipped", lambda name: {**scale, "steps": 12})
     monkeypatch.setattr(plan, "first_round", lambda: round_)
     monkeypatch.setattr(
-        plan, "whole_plan", lambda rival: [*round_, Configuration(10, "versemi", ("synthetic",))]
+        plan, "whole_plan", lambda rival, _: [*round_, Configuration(10, "versemi", ("synthetic",))]
     )
     out, docs = tmp_path / "runs", tmp_path / "docs"
     command = ["benchmark", "--protocol", str(protocol_file), "--out", str(out), "--device", "cpu"]
@@ -159,9 +170,13 @@ def test_the_command_runs_resumes_and_writes_its_page(
 # The verdicts -----------------------------------------------------------------------------------
 
 
-def result_of(method, dice, without=(), seed=0):
+ALL_PARTS = {"method": {}}
+
+
+def result_of(method, dice, without=(), seed=0, **more):
     rows = [{"task": "left_atrium", "dice": value} for value in dice]
-    return {"fraction": 10, "method": method, "without": without, "seed": seed, "cases": rows}
+    of = {"fraction": 10, "method": method, "without": without, "seed": seed, **more}
+    return {**of, "cases": rows}
 
 
 RIVALS_AT_80 = [result_of(m, [0.8]) for m in ("supervised", "single", "mean-teacher", "cps")]
@@ -191,7 +206,14 @@ def test_seeds_are_averaged_for_a_target_and_one_is_compared_for_a_part():
     without = result_of("versemi", [0.77], ("consistency",))
     results = [*both, without, *RIVALS_AT_80]
     assert "85.0 against 80.0" in targets(results, ["left_atrium"])[2]
-    lines = worth(results, ["left_atrium"])
-    assert "| nothing | 80.0 | 80.0 | |" in lines
-    assert "| consistency | 77.0 | 77.0 | +3.0 |" in lines
-    assert "| prompt | - | - | - |" in lines
+    lines = worth(results, ["left_atrium"], ALL_PARTS)
+    assert "| by default | 80.0 | 80.0 | |" in lines
+    assert "| without consistency | 77.0 | 77.0 | +3.0 |" in lines
+    assert "| without prompt | - | - | - |" in lines
+
+
+def test_a_part_that_is_put_back_is_worth_what_it_adds():
+    added = result_of("versemi", [0.77], **{"with": ["consistency"]})
+    scale = {"method": {"without": ["consistency"]}}
+    lines = worth([result_of("versemi", [0.8]), added], ["left_atrium"], scale)
+    assert "| with consistency | 77.0 | 77.0 | -3.0 |" in lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,8 +55,26 @@ def test_parts_of_versemi_can_be_left_out_and_foreground_takes_its_own_along(pro
     assert method.has("pseudo-labels") and method.unlabelled
     with pytest.raises(InputError, match="no part 'magic'"):
         runs_of(protocol, fraction=10, method="versemi", without=["magic"], scale=scale)
+    assert method.mixed == 0 and replace(method, without=()).mixed == 1
     with pytest.raises(InputError, match="no method 'magic'"):
         runs_of(protocol, fraction=10, method="magic", scale=scale)
+
+
+def test_a_part_that_the_scale_leaves_out_can_be_put_back(protocol_file, scale):
+    protocol = Protocol.load(protocol_file)
+    scale = {**scale, "method": {**scale["method"], "without": ["consistency"]}}
+
+    def parts(**more):
+        run = runs_of(protocol, fraction=10, method="versemi", scale=scale, **more)
+        return run["all"].method.without
+
+    assert parts() == ("consistency",)
+    assert parts(without=["prompt"]) == ("consistency", "prompt")
+    assert parts(without=["prompt"], extra=["consistency"]) == ("prompt",)
+    with pytest.raises(InputError, match="no part 'magic' to put back"):
+        parts(extra=["magic"])
+    with pytest.raises(InputError, match="prompt cannot be both left out and put back"):
+        parts(without=["prompt"], extra=["prompt"])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -55,10 +55,11 @@ def benchmark(
 ) -> None:
     """Train and measure VerSemi and its rivals; a benchmark that was stopped goes on where it was.
 
-    First every method with 10% of the labels, then VerSemi without each of its parts, two more
-    seeds of VerSemi and of the strongest rival, and 20% of the labels. The page is written anew
-    after every configuration, and what stands in its benchmark.json is not run again, so another
-    machine can go on where this one stopped. Each scale wants a folder of its own for its runs.
+    First every method with 10% of the labels, then VerSemi without each of its parts (with those
+    that the scale leaves out), two more seeds of VerSemi and of the strongest rival, and 20% of the
+    labels. The page is written anew after every configuration, and what stands in its
+    benchmark.json is not run again, so another machine can go on where this one stopped. Each scale
+    wants a folder of its own for its runs.
 
     Examples:
 
@@ -76,13 +77,15 @@ def benchmark(
         whole_plan,
     )
     from versemi.learning.benchmark.report import published, write_report
-    from versemi.learning.protocol import Protocol, scale_settings, write_split
+    from versemi.learning.protocol import Protocol, left_out_by, scale_settings, write_split
 
     loaded = Protocol.load(protocol)
     if split is not None:
         path = write_split(loaded, split, out / f"{loaded.name}-split{split}.json")
         loaded = Protocol.load(path).beside(loaded.folder)
-    every = {c.folder for rival in RIVALS for c in whole_plan(rival)}
+    settings = scale_settings(scale.value)
+    left_out = left_out_by(settings)
+    every = {c.folder for rival in RIVALS for c in whole_plan(rival, left_out)}
     for name in only or []:
         if name not in every:
             raise InputError(
@@ -108,7 +111,7 @@ def benchmark(
                 loaded,
                 configuration,
                 out,
-                scale=scale_settings(scale.value),
+                scale=settings,
                 cache=cache or out / "prepared",
                 device=device.value,
                 tell=say,
@@ -120,7 +123,7 @@ def benchmark(
     first = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]
     measured = [(c, mean) for c, mean in first if mean is not None]
     if any(c.method in RIVALS for c, _ in measured):
-        go(whole_plan(strongest_rival(measured)))
+        go(whole_plan(strongest_rival(measured), left_out))
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")
     table = result_table("Configuration", "Mean Dice")

@@ -78,6 +78,14 @@ def train(
             " pseudo-labels; give it again for more.",
         ),
     ] = None,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="PART",
+            help="Put back a part of VerSemi that is left out by default; give it again for more.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of all chance.")] = None,
     start: Annotated[
         Path | None,
@@ -123,6 +131,7 @@ def train(
         scale,
         method,
         without or [],
+        extra or [],
         seed,
         steps,
     )
@@ -155,6 +164,7 @@ def _runs(
     scale: Scale,
     method: str | None,
     without: list[str],
+    extra: list[str],
     seed: int | None,
     steps: int | None,
 ) -> tuple[dict[str, RunSettings], Path]:
@@ -176,6 +186,7 @@ def _runs(
             fraction=fraction,
             method=method or "versemi",
             without=without,
+            extra=extra,
             seed=seed or 0,
             scale=scale_settings(scale.value),
         )
@@ -193,7 +204,7 @@ def _runs(
             base = load_settings()
             base = replace(base, method=replace(base.method, without=()))
             settings, root = settings_for_folders(data, base), Path()
-        settings = _changed(settings, method, without, seed)
+        settings = _changed(settings, method, without, extra, seed)
         if settings.method.one_model_a_task:
             raise InputError(
                 f"The method {settings.method.name} trains one model a task, which needs a "
@@ -222,18 +233,21 @@ def _protocol(path: Path | None, tasks: list[str]) -> Protocol | None:
 
 
 def _changed(
-    settings: RunSettings, method: str | None, without: list[str], seed: int | None
+    settings: RunSettings,
+    method: str | None,
+    without: list[str],
+    extra: list[str],
+    seed: int | None,
 ) -> RunSettings:
     """The settings with what the command line says of method and seed."""
     from dataclasses import asdict, replace
 
-    from versemi.learning.configuration import method_settings, network_settings
+    from versemi.learning.configuration import left_out, method_settings, network_settings
 
     changes: dict[str, object] = asdict(settings.method)
     if method:
         changes["name"] = method
-    if without:
-        changes["without"] = without
+    changes["without"] = left_out(settings.method.without, without, extra)
     chosen = method_settings(changes, "of this run")
     prompts = {str(p) for source in settings.sources for p in source["labels"].values()}
     described = {"backbone": settings.network.backbone, "features": settings.network.features}

@@ -19,7 +19,7 @@ from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import FOREGROUND, TASKS, Task, get_task
 
 #: Settings of a method that are shares of a run or of its crops, or a Dice.
-_SHARES = ("synthetic", "blank", "stable", "begin", "renew", "mixed", "ramp", "own_until")
+_SHARES = ("synthetic", "blank", "stable", "begin", "renew", "ramp", "own_until")
 
 
 @dataclass(frozen=True)
@@ -188,12 +188,38 @@ def method_settings(data: Mapping[str, Any], name: str) -> MethodSettings:
         raise InputError(
             f"There is no method '{settings.name}'; choose one of {', '.join(METHODS)}."
         )
-    for part in settings.without:
+    _check_parts(settings.without, "leave out")
+    return settings
+
+
+def left_out(
+    default: Sequence[str], without: Sequence[str], extra: Sequence[str]
+) -> tuple[str, ...]:
+    """The parts of VerSemi that a run is without.
+
+    Args:
+        default: parts that it is without where nothing is said.
+        without: parts to leave out.
+        extra: parts to put back.
+
+    Raises:
+        InputError: a part is not known, or is to be put back and left out.
+    """
+    _check_parts(without, "leave out")
+    _check_parts(extra, "put back")
+    both = sorted(set(without) & set(extra))
+    if both:
+        raise InputError(f"The part {both[0]} cannot be both left out and put back; choose one.")
+    kept = [part for part in default if part not in extra]
+    return tuple(dict.fromkeys([*kept, *without]))
+
+
+def _check_parts(parts: Sequence[str], what: str) -> None:
+    for part in parts:
         if part not in PARTS:
             raise InputError(
-                f"There is no part '{part}' to leave out; the parts are {', '.join(PARTS)}."
+                f"There is no part '{part}' to {what}; the parts are {', '.join(PARTS)}."
             )
-    return settings
 
 
 def network_settings(

@@ -52,7 +52,6 @@ class MethodSettings:
             answer once.
         restart: whether the rate starts anew where the unlabelled part begins (Loshchilov & Hutter,
             *SGDR: stochastic gradient descent with warm restarts*, ICLR 2017).
-        mixed: share of the unlabelled crops that get a box of a labelled one.
         separation: weight of the cross-entropy over prompts where several share a crop.
         own_voxels: weight of a structure's own voxels at the start; it falls to zero.
         own_until: share of the run after which it is zero.
@@ -69,7 +68,6 @@ class MethodSettings:
     begin: float = 0.0
     renew: float = 0.25
     restart: bool = False
-    mixed: float = 1.0
     ramp: float = 0.3
     separation: float = 0.0
     own_voxels: float = 0.1
@@ -102,6 +100,15 @@ class MethodSettings:
         if part in ("synthetic", "consistency") and "foreground" in self.without:
             return False
         return part not in self.without
+
+    @property
+    def mixed(self) -> float:
+        """Share of the unlabelled crops that get a box of a labelled one.
+
+        The consistency is about mixed images; without it they only cost
+        (``docs/benchmark-tried.md``).
+        """
+        return 1.0 if self.has("consistency") else 0.0
 
     @property
     def answers(self) -> bool:

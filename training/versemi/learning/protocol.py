@@ -20,6 +20,7 @@ from versemi.export import write_text
 from versemi.learning.configuration import (
     RunSettings,
     group_settings,
+    left_out,
     method_settings,
     network_settings,
     shipped,
@@ -133,6 +134,7 @@ def runs_of(
     fraction: int,
     method: str,
     without: Sequence[str] = (),
+    extra: Sequence[str] = (),
     seed: int = 0,
     scale: Mapping[str, Any] | None = None,
 ) -> dict[str, RunSettings]:
@@ -145,6 +147,7 @@ def runs_of(
         fraction: percent of the pool that is labelled.
         method: one of :data:`versemi.learning.methods.METHODS`.
         without: parts of VerSemi to leave out.
+        extra: parts to put back that the scale leaves out.
         seed: of the run.
         scale: as :func:`scale_settings` reads it; by default that of a processor.
 
@@ -155,9 +158,8 @@ def runs_of(
         InputError: an argument is not known, or the scale does not cover a task.
     """
     scale = scale or scale_settings()
-    chosen = method_settings(
-        {**scale["method"], "name": method, "without": tuple(without)}, "of the scale"
-    )
+    parts = left_out(left_out_by(scale), without, extra)
+    chosen = method_settings({**scale["method"], "name": method, "without": parts}, "of the scale")
     if fraction not in FRACTIONS:
         raise InputError(f"The fraction is {fraction}; choose 10 or 20 percent of the labels.")
     entries = [_entry(task, fraction, scale) for task in protocol.tasks]
@@ -203,6 +205,11 @@ def scale_settings(name: str = "processor") -> Mapping[str, Any]:
     settings = dict(shipped(SCALES[name]))
     like = settings.pop("like", None)
     return {**shipped(like), **settings} if like else settings
+
+
+def left_out_by(scale: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts of VerSemi that a scale does without, where they are not put back."""
+    return tuple(scale["method"].get("without", ()))
 
 
 def write_split(protocol: Protocol, seed: int, path: Path) -> Path:

@@ -55,6 +55,7 @@ def execute(
         fraction=configuration.fraction,
         method=configuration.method,
         without=configuration.without,
+        extra=configuration.extra,
         seed=configuration.seed,
         scale=scale,
     )
@@ -97,6 +98,7 @@ def execute(
         "fraction": configuration.fraction,
         "method": configuration.method,
         "without": list(configuration.without),
+        "with": list(configuration.extra),
         "seed": configuration.seed,
         "runs": trained,
         "cases": rows,

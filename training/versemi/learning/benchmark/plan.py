@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,33 +14,56 @@ _SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Configuration:
-    """One cell of the benchmark: a method at a fraction of the labels, with a seed."""
+    """One cell of the benchmark: a method at a fraction of the labels, with a seed.
+
+    Attributes:
+        fraction: percent of the pool that is labelled.
+        method: one of `METHODS`.
+        without: parts of VerSemi that are left out.
+        seed: of all chance.
+        extra: parts that the scale leaves out and this configuration does not.
+    """
 
     fraction: int
     method: str
     without: tuple[str, ...] = ()
     seed: int = 0
+    extra: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> Configuration:
         """The configuration that a result says it is of."""
-        return cls(result["fraction"], result["method"], tuple(result["without"]), result["seed"])
+        return cls(
+            result["fraction"],
+            result["method"],
+            tuple(result["without"]),
+            result["seed"],
+            tuple(result.get("with", ())),
+        )
 
     @property
     def variant(self) -> str:
         """Method and parts left out, in words for tables."""
-        return " ".join([self.method, *(f"without {part}" for part in self.without)])
+        return " ".join([self.method, *self._changes()])
 
     @property
     def followed(self) -> bool:
         """Whether its Dice is measured along the run: of whole methods, with the first seed."""
-        return not self.without and not self.seed
+        return self.whole and not self.seed
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a method as it is by default."""
+        return not self.without and not self.extra
 
     @property
     def folder(self) -> str:
         """Name of the folder of its runs."""
-        left_out = "".join(f"-without-{part}" for part in self.without)
-        return f"{self.fraction}-{self.method}{left_out}-{self.seed}"
+        changes = [change.replace(" ", "-") for change in self._changes()]
+        return "-".join([str(self.fraction), self.method, *changes, str(self.seed)])
+
+    def _changes(self) -> list[str]:
+        return [f"without {part}" for part in self.without] + [f"with {p}" for p in self.extra]
 
 
 def first_round() -> list[Configuration]:
@@ -48,17 +71,25 @@ def first_round() -> list[Configuration]:
     return [Configuration(10, method) for method in ("versemi", *RIVALS)]
 
 
-def whole_plan(strongest: str) -> list[Configuration]:
+def ablation(part: str, left_out: Collection[str]) -> Configuration:
+    """VerSemi without one of its parts; with it, where the default leaves it out."""
+    if part in left_out:
+        return Configuration(10, "versemi", extra=(part,))
+    return Configuration(10, "versemi", without=(part,))
+
+
+def whole_plan(strongest: str, left_out: Collection[str] = ()) -> list[Configuration]:
     """All configurations, the most telling first.
 
     Args:
         strongest: the rival with the best mean Dice of :func:`first_round`.
+        left_out: parts that VerSemi is without by default.
 
     Returns:
-        The first round; VerSemi without each part; VerSemi and the strongest rival with two more
-        seeds; 20% of the labels for both and for labels only.
+        The first round; an :func:`ablation` of each part; VerSemi and the strongest rival with two
+        more seeds; 20% of the labels for both and for labels only.
     """
-    ablations = [Configuration(10, "versemi", (part,)) for part in PARTS]
+    ablations = [ablation(part, left_out) for part in PARTS]
     seeds = [Configuration(10, m, (), s) for s in _SEEDS[1:] for m in ("versemi", strongest)]
     more_labels = dict.fromkeys(["versemi", "supervised", strongest])
     return [

@@ -26,12 +26,12 @@ def draw_dice(results: Sequence[Result], tasks: Sequence[str], path: Path) -> No
     """Draw the Dice of every case, and the means, per task and method, for the first fraction.
 
     Args:
-        results: of configurations without anything left out; others are not drawn.
+        results: of methods as they are by default; others are not drawn.
         tasks: in the order of the panels.
         path: PNG.
     """
     fraction = min(r["fraction"] for r in results)
-    shown = [r for r in results if r["fraction"] == fraction and not r["without"]]
+    shown = [r for r in results if r["fraction"] == fraction and Configuration.of(r).whole]
     methods = list(dict.fromkeys(str(r["method"]) for r in shown))
     figure = Figure(figsize=(2.6 * len(tasks) + 0.6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -68,8 +68,7 @@ def draw_losses(results: Sequence[Result], path: Path) -> None:
     differ by more than a method's loss falls.
 
     Args:
-        results: of configurations without anything left out and with the first seed; others are
-            not drawn.
+        results: of methods as they are by default, with the first seed; others are not drawn.
         path: PNG.
     """
     figure, axis = _chart("share of the run's steps", "training loss, smoothed")
@@ -95,8 +94,7 @@ def draw_progress(results: Sequence[Result], path: Path) -> None:
     """Draw the mean Dice over the tasks against minutes of training, for the first fraction.
 
     Args:
-        results: of configurations without anything left out and with the first seed; others are
-            not drawn.
+        results: of methods as they are by default, with the first seed; others are not drawn.
         path: PNG.
     """
     fraction = min(r["fraction"] for r in results)

@@ -170,8 +170,8 @@ def _page(
         lines += [f"## {fraction}% of the labels", ""]
         for metric in METRICS:
             lines += [*_table(chosen, tasks, metric), ""]
-    if any(result["without"] for result in results):
-        lines += ["## What each part is worth", "", *worth(results, tasks), ""]
+    if not all(Configuration.of(result).whole for result in results):
+        lines += ["## What each part is worth", "", *worth(results, tasks, settings), ""]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
     lines += [
         "Every method sums its own losses, so only the shapes of their curves can be compared.",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.benchmark.execution import mean_dice, task_mean
-from versemi.learning.benchmark.plan import RIVALS, Configuration
+from versemi.learning.benchmark.plan import RIVALS, Configuration, ablation
 from versemi.learning.methods import PARTS
+from versemi.learning.protocol import left_out_by
 from versemi.learning.targets import Judged, target_table
 from versemi.tasks import get_task
 
@@ -43,26 +44,30 @@ def targets(results: Sequence[Result], tasks: Sequence[str]) -> list[str]:
     return target_table(judged, f"target, with {_FRACTION}% of the labels")
 
 
-def worth(results: Sequence[Result], tasks: Sequence[str]) -> list[str]:
-    """What VerSemi loses without each of its parts, as a table in Markdown; same seed, one run.
+def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, Any]) -> list[str]:
+    """What each of VerSemi's parts adds, as a table in Markdown; same seed, one run.
 
     Args:
         results: of :func:`versemi.learning.benchmark.execution.execute`.
         tasks: the protocol's prompts.
+        scale: says which parts VerSemi is without by default.
     """
     by = {Configuration.of(result): result for result in results}
     full = by.get(Configuration(_FRACTION, "versemi"))
     names = [get_task(task).name for task in tasks]
     lines = [
-        f"| without | {' | '.join(names)} | mean | the part is worth, in points |",
+        f"| versemi | {' | '.join(names)} | mean | the part is worth, in points |",
         f"|---|{'---|' * (len(tasks) + 2)}",
-        f"| nothing | {' | '.join(_row(full, tasks))} | |",
+        f"| by default | {' | '.join(_row(full, tasks))} | |",
     ]
     for part in PARTS:
-        less = by.get(Configuration(_FRACTION, "versemi", (part,)))
-        whole, rest = (mean_dice(r) if r else None for r in (full, less))
-        gain = "-" if whole is None or rest is None else f"{100 * (whole - rest):+.1f}"
-        lines.append(f"| {part} | {' | '.join(_row(less, tasks))} | {gain} |")
+        changed = ablation(part, left_out_by(scale))
+        other = by.get(changed)
+        here, there = (mean_dice(r) if r else None for r in (full, other))
+        sign = -100 if changed.extra else 100
+        gain = "-" if here is None or there is None else f"{sign * (here - there):+.1f}"
+        what = f"{'with' if changed.extra else 'without'} {part}"
+        lines.append(f"| {what} | {' | '.join(_row(other, tasks))} | {gain} |")
     return lines
 
 
