@@ -106,7 +106,7 @@ def main() -> int:
     teacher = build_network(NetworkSettings((*PROMPTS, FOREGROUND)))
     data = sample()
     # With every term; pseudo-labels of whole scans would cost a step nothing.
-    method = build_method(MethodSettings(whole_scans=False))
+    method = build_method(MethodSettings(without=(), whole_scans=False))
 
     def step(encoder: Callable[..., list[Encoded]]) -> float:
         network.zero_grad()

@@ -80,7 +80,7 @@ def small_config(tmp_path_factory) -> Path:
         "rate": 0.001,
         "average": 0.5,
         "samples": 2,
-        "method": {"name": "versemi", "synthetic": 0.5, "ramp": 0.5},
+        "method": {"name": "versemi", "without": [], "synthetic": 0.5, "ramp": 0.5},
         "network": {"backbone": "residual-unet", "features": 8},
         "sources": [
             {
@@ -124,7 +124,13 @@ SCALE = {
     "samples": 2,
     "rate": 0.001,
     "average": 0.9,
-    "method": {"synthetic": 0.5, "consistency": 0.5, "pseudo_labels": 1.0, "ramp": 0.3},
+    "method": {
+        "without": [],
+        "synthetic": 0.5,
+        "consistency": 0.5,
+        "pseudo_labels": 1.0,
+        "ramp": 0.3,
+    },
     "network": {"backbone": "residual-unet", "features": 8},
     "tasks": {
         "liver": {"group": "ct", "crop": [16, 32, 32], "batch": 1, "keep": "largest"},

@@ -170,7 +170,7 @@ def test_the_command_runs_resumes_and_writes_its_page(
 # The verdicts -----------------------------------------------------------------------------------
 
 
-ALL_PARTS = {"method": {}}
+ALL_PARTS = {"method": {"without": []}}
 
 
 def result_of(method, dice, without=(), seed=0, **more):

@@ -104,8 +104,8 @@ def test_a_pause_holds_the_run_and_does_not_count():
     control = Control()
     watch = Watch(60, control=control)
     control.pause()
-    threading.Timer(0.3, control.resume).start()
     begun, before = time.monotonic(), watch.used
+    threading.Timer(0.3, control.resume).start()
     watch.go_on()
     held = time.monotonic() - begun
     assert held >= 0.3

@@ -52,7 +52,7 @@ def test_an_unknown_prompt_or_a_missing_value_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("stable", 70), ("begin", -0.1), ("mixed", "half"), ("synthetic", True)]
+    ("key", "value"), [("stable", 70), ("begin", -0.1), ("renew", "half"), ("synthetic", True)]
 )
 def test_a_share_that_is_none_is_refused(key, value, changed):
     with pytest.raises(InputError, match=f"method.{key}; give a number from 0 to 1") as error:

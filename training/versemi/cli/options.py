@@ -38,7 +38,6 @@ class Scale(str, Enum):
     """How large the runs of a benchmark are."""
 
     processor = "processor"
-    long = "long"
     full = "full"
 
 

@@ -176,6 +176,7 @@ def _runs(
         named_settings,
         settings_for_folders,
     )
+    from versemi.learning.methods import LEFT_OUT
     from versemi.learning.protocol import runs_of, scale_settings
 
     if config and protocol:
@@ -202,7 +203,7 @@ def _runs(
             root = _root(data)
         else:
             base = load_settings()
-            base = replace(base, method=replace(base.method, without=()))
+            base = replace(base, method=replace(base.method, without=LEFT_OUT))
             settings, root = settings_for_folders(data, base), Path()
         settings = _changed(settings, method, without, extra, seed)
         if settings.method.one_model_a_task:

@@ -13,7 +13,7 @@ import yaml
 from versemi.cases import stem_of
 from versemi.errors import InputError, PackError
 from versemi.learning.folders import DataFolder
-from versemi.learning.methods import METHODS, PARTS, MethodSettings
+from versemi.learning.methods import LEFT_OUT, METHODS, PARTS, MethodSettings
 from versemi.network import NetworkSettings
 from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import FOREGROUND, TASKS, Task, get_task
@@ -183,7 +183,7 @@ def method_settings(data: Mapping[str, Any], name: str) -> MethodSettings:
                 f"The run settings {name} have {data[key]!r} for method.{key}; give a number from 0"
                 " to 1."
             )
-    settings = MethodSettings(**{**data, "without": tuple(data.get("without", ()))})
+    settings = MethodSettings(**{**data, "without": tuple(data.get("without", LEFT_OUT))})
     if settings.name not in METHODS:
         raise InputError(
             f"There is no method '{settings.name}'; choose one of {', '.join(METHODS)}."

@@ -26,6 +26,8 @@ from versemi.network import PromptedNetwork
 
 #: VerSemi's parts, each of which can be left out.
 PARTS = ("prompt", "foreground", "synthetic", "consistency", "pseudo-labels")
+#: Parts that a run is without where nothing is said: they cost (``docs/benchmark-tried.md``).
+LEFT_OUT = ("consistency",)
 #: Rivals, most of them one model a task, as in the paper.
 METHODS = ("versemi", "supervised", "single", "mean-teacher", "cps")
 _NOISY_PASSES = 4
@@ -38,7 +40,7 @@ class MethodSettings:
 
     Attributes:
         name: one of `METHODS`.
-        without: parts of VerSemi to leave out, of `PARTS`.
+        without: parts of VerSemi to leave out, of `PARTS`; by default `LEFT_OUT`.
         synthetic: share of labelled micro-batches that become the synthetic task.
         blank: share of labelled micro-batches that show nothing but noise.
         consistency: weight of the agreement between the prompts' maximum and *foreground*.
@@ -58,7 +60,7 @@ class MethodSettings:
     """
 
     name: str = "versemi"
-    without: tuple[str, ...] = ()
+    without: tuple[str, ...] = LEFT_OUT
     synthetic: float = 0.25
     blank: float = 0.0
     consistency: float = 0.5
@@ -105,8 +107,7 @@ class MethodSettings:
     def mixed(self) -> float:
         """Share of the unlabelled crops that get a box of a labelled one.
 
-        The consistency is about mixed images; without it they only cost
-        (``docs/benchmark-tried.md``).
+        The consistency is about mixed images; without it they are not made.
         """
         return 1.0 if self.has("consistency") else 0.0
 

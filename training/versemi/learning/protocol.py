@@ -25,13 +25,13 @@ from versemi.learning.configuration import (
     network_settings,
     shipped,
 )
+from versemi.learning.methods import LEFT_OUT
 from versemi.tasks import get_task
 
 FRACTIONS = (10, 20)
 #: Spacing, crops, network and steps that all methods of a benchmark share, by name.
 SCALES = {
     "processor": "protocol.yaml",
-    "long": "protocol-long.yaml",
     "full": "protocol-full.yaml",
 }
 
@@ -198,18 +198,13 @@ def runs_of(
 
 
 def scale_settings(name: str = "processor") -> Mapping[str, Any]:
-    """The settings of a scale that comes with the package, one of `SCALES`.
-
-    What a scale does not say is as in the file that it is ``like``.
-    """
-    settings = dict(shipped(SCALES[name]))
-    like = settings.pop("like", None)
-    return {**shipped(like), **settings} if like else settings
+    """The settings of a scale that comes with the package, one of `SCALES`."""
+    return shipped(SCALES[name])
 
 
 def left_out_by(scale: Mapping[str, Any]) -> tuple[str, ...]:
     """The parts of VerSemi that a scale does without, where they are not put back."""
-    return tuple(scale["method"].get("without", ()))
+    return tuple(scale["method"].get("without", LEFT_OUT))
 
 
 def write_split(protocol: Protocol, seed: int, path: Path) -> Path:
