@@ -35,7 +35,9 @@ def test_the_plan_holds_what_a_reader_wants_to_know_and_nothing_twice():
 
 def test_a_part_that_is_left_out_by_default_is_put_back_for_its_ablation():
     every = whole_plan("cps", ["consistency"])
-    assert "10-versemi-with-consistency-0" in [c.folder for c in every]
+    assert {c.folder for c in every if c.extra} == {
+        f"10-versemi-with-consistency-{seed}" for seed in (0, 1, 2)
+    }
     assert ("consistency",) not in {c.without for c in every}
     added = next(c for c in every if c.extra)
     assert added.variant == "versemi with consistency" and not added.followed
@@ -207,13 +209,16 @@ def test_seeds_are_averaged_for_a_target_and_one_is_compared_for_a_part():
     results = [*both, without, *RIVALS_AT_80]
     assert "85.0 against 80.0" in targets(results, ["left_atrium"])[2]
     lines = worth(results, ["left_atrium"], ALL_PARTS)
-    assert "| by default | 80.0 | 80.0 | |" in lines
-    assert "| without consistency | 77.0 | 77.0 | +3.0 |" in lines
-    assert "| without prompt | - | - | - |" in lines
+    assert "| by default | 0 | 80.0 | 80.0 | |" in lines
+    assert "| by default | 1 | 90.0 | 90.0 | |" in lines
+    assert "| without consistency | 0 | 77.0 | 77.0 | +3.0 |" in lines
+    assert "| without prompt | 0 | - | - | - |" in lines
 
 
 def test_a_part_that_is_put_back_is_worth_what_it_adds():
-    added = result_of("versemi", [0.77], **{"with": ["consistency"]})
+    added = result_of("versemi", [0.77], seed=1, **{"with": ["consistency"]})
+    both = [result_of("versemi", [0.8]), result_of("versemi", [0.81], seed=1)]
     scale = {"method": {"without": ["consistency"]}}
-    lines = worth([result_of("versemi", [0.8]), added], ["left_atrium"], scale)
-    assert "| with consistency | 77.0 | 77.0 | -3.0 |" in lines
+    lines = worth([*both, added], ["left_atrium"], scale)
+    assert "| with consistency | 1 | 77.0 | 77.0 | -4.0 |" in lines
+    assert "| with consistency | 0 | - | - | - |" in lines

@@ -44,7 +44,14 @@ class Configuration:
     @property
     def variant(self) -> str:
         """Method and parts left out, in words for tables."""
-        return " ".join([self.method, *self._changes()])
+        return f"{self.method} {self.change}".strip()
+
+    @property
+    def change(self) -> str:
+        """How it differs from the method as it is by default, in words; empty if it does not."""
+        return " ".join(
+            [*(f"without {part}" for part in self.without), *(f"with {p}" for p in self.extra)]
+        )
 
     @property
     def followed(self) -> bool:
@@ -59,11 +66,7 @@ class Configuration:
     @property
     def folder(self) -> str:
         """Name of the folder of its runs."""
-        changes = [change.replace(" ", "-") for change in self._changes()]
-        return "-".join([str(self.fraction), self.method, *changes, str(self.seed)])
-
-    def _changes(self) -> list[str]:
-        return [f"without {part}" for part in self.without] + [f"with {p}" for p in self.extra]
+        return f"{self.fraction}-{self.variant.replace(' ', '-')}-{self.seed}"
 
 
 def first_round() -> list[Configuration]:
@@ -71,11 +74,11 @@ def first_round() -> list[Configuration]:
     return [Configuration(10, method) for method in ("versemi", *RIVALS)]
 
 
-def ablation(part: str, left_out: Collection[str]) -> Configuration:
-    """VerSemi without one of its parts; with it, where the default leaves it out."""
+def ablations(part: str, left_out: Collection[str]) -> list[Configuration]:
+    """VerSemi without one of its parts; with it and every seed, where the default leaves it out."""
     if part in left_out:
-        return Configuration(10, "versemi", extra=(part,))
-    return Configuration(10, "versemi", without=(part,))
+        return [Configuration(10, "versemi", (), seed, (part,)) for seed in _SEEDS]
+    return [Configuration(10, "versemi", (part,))]
 
 
 def whole_plan(strongest: str, left_out: Collection[str] = ()) -> list[Configuration]:
@@ -86,15 +89,14 @@ def whole_plan(strongest: str, left_out: Collection[str] = ()) -> list[Configura
         left_out: parts that VerSemi is without by default.
 
     Returns:
-        The first round; an :func:`ablation` of each part; VerSemi and the strongest rival with two
-        more seeds; 20% of the labels for both and for labels only.
+        The first round; the :func:`ablations` of each part; VerSemi and the strongest rival with
+        two more seeds; 20% of the labels for both and for labels only.
     """
-    ablations = [ablation(part, left_out) for part in PARTS]
     seeds = [Configuration(10, m, (), s) for s in _SEEDS[1:] for m in ("versemi", strongest)]
     more_labels = dict.fromkeys(["versemi", "supervised", strongest])
     return [
         *first_round(),
-        *ablations,
+        *(configuration for part in PARTS for configuration in ablations(part, left_out)),
         *seeds,
         *(Configuration(20, method) for method in more_labels),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.benchmark.execution import mean_dice, task_mean
-from versemi.learning.benchmark.plan import RIVALS, Configuration, ablation
+from versemi.learning.benchmark.plan import RIVALS, Configuration, ablations
 from versemi.learning.methods import PARTS
 from versemi.learning.protocol import left_out_by
 from versemi.learning.targets import Judged, target_table
@@ -45,7 +45,7 @@ def targets(results: Sequence[Result], tasks: Sequence[str]) -> list[str]:
 
 
 def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, Any]) -> list[str]:
-    """What each of VerSemi's parts adds, as a table in Markdown; same seed, one run.
+    """What each of VerSemi's parts adds to a run of the same seed, as a table in Markdown.
 
     Args:
         results: of :func:`versemi.learning.benchmark.execution.execute`.
@@ -53,21 +53,22 @@ def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, A
         scale: says which parts VerSemi is without by default.
     """
     by = {Configuration.of(result): result for result in results}
-    full = by.get(Configuration(_FRACTION, "versemi"))
+    plain = {
+        c.seed: r for c, r in by.items() if c == Configuration(_FRACTION, "versemi", (), c.seed)
+    }
     names = [get_task(task).name for task in tasks]
     lines = [
-        f"| versemi | {' | '.join(names)} | mean | the part is worth, in points |",
-        f"|---|{'---|' * (len(tasks) + 2)}",
-        f"| by default | {' | '.join(_row(full, tasks))} | |",
+        f"| versemi | seed | {' | '.join(names)} | mean | the part is worth, in points |",
+        f"|---|---|{'---|' * (len(tasks) + 2)}",
+        *(f"| by default | {s} | {' | '.join(_row(plain[s], tasks))} | |" for s in sorted(plain)),
     ]
-    for part in PARTS:
-        changed = ablation(part, left_out_by(scale))
+    for changed in (c for part in PARTS for c in ablations(part, left_out_by(scale))):
         other = by.get(changed)
-        here, there = (mean_dice(r) if r else None for r in (full, other))
+        here, there = (mean_dice(r) if r else None for r in (plain.get(changed.seed), other))
         sign = -100 if changed.extra else 100
         gain = "-" if here is None or there is None else f"{sign * (here - there):+.1f}"
-        what = f"{'with' if changed.extra else 'without'} {part}"
-        lines.append(f"| {what} | {' | '.join(_row(other, tasks))} | {gain} |")
+        cells = [changed.change, str(changed.seed), *_row(other, tasks), gain]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
