@@ -24,6 +24,10 @@ from versemi.tasks import get_task
 Result = dict[str, Any]
 _TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95_mm": "HD95 (mm)", "assd_mm": "ASD (mm)"}
 _SHARES = ("dice", "jaccard")
+_CHANCE = (
+    "Each part against a run of the same seed. How far the seeds of `by default` lie apart is what "
+    "chance does: a part that is worth less has not been shown to be worth anything."
+)
 #: Written by hand; the pages name it where it lies beside.
 TRIED = "benchmark-tried.md"
 
@@ -171,7 +175,14 @@ def _page(
         for metric in METRICS:
             lines += [*_table(chosen, tasks, metric), ""]
     if not all(Configuration.of(result).whole for result in results):
-        lines += ["## What each part is worth", "", *worth(results, tasks, settings), ""]
+        lines += [
+            "## What each part is worth",
+            "",
+            _CHANCE,
+            "",
+            *worth(results, tasks, settings),
+            "",
+        ]
     lines += ["## Cost and convergence", "", *_costs(results), ""]
     lines += [
         "Every method sums its own losses, so only the shapes of their curves can be compared.",
