@@ -43,7 +43,7 @@ class Configuration:
 
     @property
     def variant(self) -> str:
-        """Method and parts left out, in words for tables."""
+        """The method and how it differs from its default, in words for tables."""
         return f"{self.method} {self.change}".strip()
 
     @property

@@ -53,9 +53,7 @@ def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, A
         scale: says which parts VerSemi is without by default.
     """
     by = {Configuration.of(result): result for result in results}
-    plain = {
-        c.seed: r for c, r in by.items() if c == Configuration(_FRACTION, "versemi", (), c.seed)
-    }
+    plain = {result["seed"]: result for result in _every_seed(results, "versemi")}
     names = [get_task(task).name for task in tasks]
     lines = [
         f"| versemi | seed | {' | '.join(names)} | mean | the part is worth, in points |",
