@@ -14,7 +14,7 @@ from versemi.learning.augmentation import GeometryRange
 from versemi.learning.cache import CachedCase, cached_case
 from versemi.learning.folders import DataFolder
 from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
-from versemi.tasks import TASKS, get_task
+from versemi.tasks import TASKS, get_task, prompts_of
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _strange_source(
     know that the answer is nothing.
     """
     folder = DataFolder.open(data / entry["folder"])
-    absent = excluded(str(entry["folder"]), tuple(t.id for t in TASKS.values() if t.group == group))
+    absent = excluded(str(entry["folder"]), tuple(prompts_of(group, TASKS)))
     if not absent:
         raise InputError(
             f"{folder.path} cannot be a stranger to the group {group}: no prompt of that group "
