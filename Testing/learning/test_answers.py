@@ -143,8 +143,8 @@ def answered(small_config, tmp_path, monkeypatch):
 
 
 def test_labels_by_hand_stand_above_answers(sources, answered):
-    source = replace(next(s for s in sources if s.name == "ct"), prompts=("liver",))
-    assert all(case.labelled for case in source.unlabelled)
+    ct = next(s for s in sources if s.name == "ct")
+    source = replace(ct, prompts=("liver",), unlabelled=ct.cases)
 
     def everywhere(shape, step):
         kidney = np.zeros(shape, dtype=np.float32)
@@ -214,7 +214,8 @@ def test_a_run_answers_at_its_rounds_and_keeps_the_last(small_data, small_config
     settings = load_settings(small_config)
     method = replace(settings.method, begin=0.5, renew=0.25)
     ct, mr = settings.sources
-    ct = {**ct, "labelled": ["ct_0"], "unlabelled": ["ct_1"]}  # mr: labels for its only prompt
+    ct = {**ct, "labelled": ["ct_0"], "unlabelled": ["ct_1"]}
+    mr = {**mr, "labelled": ["mr_0", "mr_1"]}  # labels for its only prompt
     settings = replace(settings, steps=8, method=method, sources=(ct, mr))
     out = tmp_path / "run"
     train(settings, small_data, out, cache=tmp_path / "cache", workers=1, device="cpu")

@@ -58,7 +58,7 @@ def test_a_folder_without_labels_or_without_a_table_of_them_is_refused(livers, r
     (livers / "dataset.json").write_text(json.dumps({"labels": {"1": "liver"}}))
     shutil.rmtree(livers / "labelsTr")
     sentence = refused(livers)
-    assert "no labelled case to train on (3 scans, 0 label maps" in sentence
+    assert "no labelled case to train on (4 scans, 0 label maps" in sentence
     assert "add label maps to labelsTr" in sentence
     shutil.rmtree(livers / "imagesTr")
     assert "no scan in imagesTr" in refused(livers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -220,9 +222,54 @@ def test_measuring_cases_are_never_trained_on(small_config, small_data):
         assert not set(lists.measured) & {*lists.labelled, *lists.unlabelled}
 
 
-def test_a_case_without_its_label_is_named(small_config, small_data, tmp_path):
-    import shutil
+def unlabelled_of(entries, data, cache):
+    return {
+        source.name: [case.name for case in source.unlabelled]
+        for source in build_sources(entries, data, cache, unlabelled=True)
+    }
 
+
+def test_a_case_is_unlabelled_only_for_prompts_that_its_labels_do_not_cover(
+    small_config, small_data, tmp_path
+):
+    ct, mr = load_settings(small_config).sources
+    liver = {**ct, "name": "liver", "labels": {1: "liver"}, "coarse_weight": 0}
+    kidney = {**liver, "name": "kidney", "labels": {2: "right_kidney"}}
+    assert unlabelled_of([ct, mr], small_data, tmp_path) == {
+        "ct": ["ct_bare"], "ct_coarse": ["ct_bare"], "mr": ["mr_bare"],
+    }  # fmt: skip
+    # Each of two data sets knows nothing of the other's prompt.
+    data = shutil.copytree(small_data, tmp_path / "data")
+    described = {"labels": {"1": "liver", "2": "right_kidney"}}
+    (data / "ct" / "dataset.json").write_text(json.dumps(described))
+    every = ["ct_0", "ct_1", "ct_2", "ct_bare"]
+    liver, kidney = ({**entry, "measure": []} for entry in (liver, kidney))
+    assert unlabelled_of([liver, kidney], data, tmp_path) == {
+        "liver": every, "kidney": every
+    }  # fmt: skip
+
+
+def test_the_scans_of_another_data_set_are_unlabelled_for_a_source_that_names_it(
+    small_config, small_data, tmp_path
+):
+    ct, mr = load_settings(small_config).sources
+    atria = {**mr, "labelled": ["mr_0"]}
+    led = {**ct, "unlabelled_from": ["mr"]}
+    fine, _, other = build_sources([led, atria], small_data, tmp_path, unlabelled=True)
+    assert [case.name for case in fine.unlabelled] == ["ct_bare", "mr_0"]  # none is measured on
+    assert not fine.unlabelled[1].labelled and other.cases[0].labelled
+    # Prepared as the source's own scans are, not as those of the data set that it comes from.
+    assert fine.unlabelled[1].image.shape != other.cases[0].image.shape
+    labels_only, *_ = build_sources([led, atria], small_data, tmp_path, unlabelled=False)
+    assert not labels_only.unlabelled
+    for wrong in ("lungs", "ct"):
+        with pytest.raises(InputError, match=f"of '{wrong}', which is no other .* are mr"):
+            build_sources(
+                [{**ct, "unlabelled_from": [wrong]}, mr], small_data, tmp_path, unlabelled=True
+            )
+
+
+def test_a_case_without_its_label_is_named(small_config, small_data, tmp_path):
     data = shutil.copytree(small_data, tmp_path / "data")
     (data / "ct" / "labelsTr" / "ct_0.nii.gz").unlink()
     entry = {**load_settings(small_config).sources[0], "labelled": ["ct_0"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Source:
         excluded: identifiers of structures that cannot be on its scans.
         cases: prepared scans with labels.
         unlabelled: prepared scans to learn from without labels. One that has labels here is
-            unlabelled for the prompts that they do not cover.
+            unlabelled for the prompts that they do not cover, and others of the run may be of
+            another data set.
         spacing: mm, ``(z, y, x)``.
         crop: voxels, ``(z, y, x)``.
         batch: crops in a micro-batch.
@@ -120,7 +121,8 @@ def build_sources(
 
     Args:
         entries: the run's ``sources``; one without ``labels`` teaches only what cannot be there,
-            by its ``strange_groups``.
+            by its ``strange_groups``. The scans of those that an entry has in ``unlabelled_from``
+            are unlabelled for its prompts, and are prepared as its own.
         data: folder that holds the data sets' folders.
         cache: folder for prepared scans.
         unlabelled: whether the run looks at unlabelled scans.
@@ -131,14 +133,22 @@ def build_sources(
             train on.
         OutputError: the cache cannot be written.
     """
+    asked: dict[str, list[str]] = {}
+    for entry in entries:
+        asked.setdefault(str(entry["group"]), []).extend(entry["labels"].values())
     sources = []
     for entry in entries:
         if entry["labels"]:
             own, weight = groups[entry["group"]], float(entry["weight"])
-            sources.append(_source(entry, own, data, cache, 1.0, weight, unlabelled))
+            fine = _source(entry, own, data, cache, 1.0, weight, unlabelled)
+            if unlabelled:
+                others = _others(entry, entries, own, data, cache)
+                fine = replace(fine, unlabelled=(*fine.unlabelled, *others))
+            found = [fine]
             if entry.get("coarse_weight"):
                 weight = float(entry["coarse_weight"])
-                sources.append(_source(entry, own, data, cache, own.coarse, weight, unlabelled))
+                found.append(_source(entry, own, data, cache, own.coarse, weight, unlabelled))
+            sources += [_with_uncovered(source, asked[source.group]) for source in found]
         for name, share in entry.get("strange_groups", {}).items():
             sources.append(_strange_source(entry, str(name), groups[name], share, data, cache))
     return sources
@@ -197,6 +207,38 @@ def _source(
             **{key: float(value) for key, value in entry.get("geometry", {}).items()},
         ),
     )
+
+
+def _with_uncovered(source: Source, prompts: Sequence[str]) -> Source:
+    """The source without the unlabelled cases whose labels cover all that its group is asked."""
+    uncovered = tuple(case for case in source.unlabelled if source.uncovered(case, prompts))
+    return replace(source, unlabelled=uncovered)
+
+
+def _others(
+    entry: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    group: GroupSettings,
+    data: Path,
+    cache: Path,
+) -> list[CachedCase]:
+    """The scans of other data sets of the run that are unlabelled for an entry's prompts."""
+    named = {str(other["name"]): other for other in entries}
+    cases = []
+    for name in entry.get("unlabelled_from", ()):
+        if name not in named or name == entry["name"]:
+            others = ", ".join(n for n in named if n != entry["name"]) or "none"
+            raise InputError(
+                f"The source {entry['name']} is to learn from the unlabelled scans of '{name}', "
+                f"which is no other source of this run; the others are {others}."
+            )
+        folder = DataFolder.open(data / named[name]["folder"])
+        lists = _lists(named[name], folder, data)
+        cases += [
+            cached_case(case, folder.image(case), None, {}, group, 1.0, cache)
+            for case in dict.fromkeys((*lists.labelled, *lists.unlabelled))
+        ]
+    return cases
 
 
 def _strange_source(
