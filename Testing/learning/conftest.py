@@ -66,11 +66,11 @@ def small_data(tmp_path_factory) -> Path:
     data = tmp_path_factory.mktemp("data")
     for folder, ct in (("ct", True), ("mr", False)):
         names = [f"{folder}_{i}" for i in range(3)]
-        for name in [*names, f"{folder}_bare"]:
+        bare = f"{folder}_bare"
+        for name in [*names, bare]:
             write_case(data / folder, name, rng, ct)
-        (data / folder / "labelsTr" / f"{folder}_bare.nii.gz").unlink()
-        names.insert(0, f"{folder}_bare")
-        (data / folder / "dataset.json").write_text(json.dumps({"order": names}))
+        (data / folder / "labelsTr" / f"{bare}.nii.gz").unlink()
+        (data / folder / "dataset.json").write_text(json.dumps({"order": [bare, *names]}))
     return data
 
 

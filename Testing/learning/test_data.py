@@ -233,7 +233,7 @@ def test_a_case_is_unlabelled_only_for_prompts_that_its_labels_do_not_cover(
     small_config, small_data, tmp_path
 ):
     ct, mr = load_settings(small_config).sources
-    liver = {**ct, "name": "liver", "labels": {1: "liver"}, "coarse_weight": 0}
+    liver = {**ct, "name": "liver", "labels": {1: "liver"}, "coarse_weight": 0, "measure": []}
     kidney = {**liver, "name": "kidney", "labels": {2: "right_kidney"}}
     assert unlabelled_of([ct, mr], small_data, tmp_path) == {
         "ct": ["ct_bare"], "ct_coarse": ["ct_bare"], "mr": ["mr_bare"],
@@ -243,7 +243,6 @@ def test_a_case_is_unlabelled_only_for_prompts_that_its_labels_do_not_cover(
     described = {"labels": {"1": "liver", "2": "right_kidney"}}
     (data / "ct" / "dataset.json").write_text(json.dumps(described))
     every = ["ct_0", "ct_1", "ct_2", "ct_bare"]
-    liver, kidney = ({**entry, "measure": []} for entry in (liver, kidney))
     assert unlabelled_of([liver, kidney], data, tmp_path) == {
         "liver": every, "kidney": every
     }  # fmt: skip

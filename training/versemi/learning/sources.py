@@ -133,9 +133,7 @@ def build_sources(
             train on.
         OutputError: the cache cannot be written.
     """
-    asked: dict[str, list[str]] = {}
-    for entry in entries:
-        asked.setdefault(str(entry["group"]), []).extend(entry["labels"].values())
+    prompts = [str(p) for entry in entries for p in entry["labels"].values()]
     sources = []
     for entry in entries:
         if entry["labels"]:
@@ -148,7 +146,7 @@ def build_sources(
             if entry.get("coarse_weight"):
                 weight = float(entry["coarse_weight"])
                 found.append(_source(entry, own, data, cache, own.coarse, weight, unlabelled))
-            sources += [_with_uncovered(source, asked[source.group]) for source in found]
+            sources += [_with_uncovered(source, prompts) for source in found]
         for name, share in entry.get("strange_groups", {}).items():
             sources.append(_strange_source(entry, str(name), groups[name], share, data, cache))
     return sources
@@ -210,8 +208,9 @@ def _source(
 
 
 def _with_uncovered(source: Source, prompts: Sequence[str]) -> Source:
-    """The source without the unlabelled cases whose labels cover all that its group is asked."""
-    uncovered = tuple(case for case in source.unlabelled if source.uncovered(case, prompts))
+    """The source without the unlabelled cases whose labels cover every prompt of its group."""
+    asked = prompts_of(source.group, prompts)
+    uncovered = tuple(case for case in source.unlabelled if source.uncovered(case, asked))
     return replace(source, unlabelled=uncovered)
 
 
