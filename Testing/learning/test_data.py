@@ -262,10 +262,10 @@ def test_the_scans_of_another_data_set_are_unlabelled_for_a_source_that_names_it
     labels_only, *_ = build_sources([led, atria], small_data, tmp_path, unlabelled=False)
     assert not labels_only.unlabelled
     for wrong in ("lungs", "ct"):
-        with pytest.raises(InputError, match=f"of '{wrong}', which is no other .* are mr"):
-            build_sources(
-                [{**ct, "unlabelled_from": [wrong]}, mr], small_data, tmp_path, unlabelled=True
-            )
+        astray = [{**ct, "unlabelled_from": [wrong]}, mr]
+        for unlabelled in (True, False):
+            with pytest.raises(InputError, match=f"of '{wrong}', which is no other .* are mr"):
+                build_sources(astray, small_data, tmp_path, unlabelled=unlabelled)
 
 
 def test_a_case_without_its_label_is_named(small_config, small_data, tmp_path):

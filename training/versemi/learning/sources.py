@@ -135,12 +135,13 @@ def build_sources(
     """
     prompts = [str(p) for entry in entries for p in entry["labels"].values()]
     sources = []
-    for entry in entries:
+    borrowed = [_borrowed(entry, entries) for entry in entries]
+    for entry, unlabelled_too in zip(entries, borrowed, strict=True):
         if entry["labels"]:
             own, weight = groups[entry["group"]], float(entry["weight"])
             fine = _source(entry, own, data, cache, 1.0, weight, unlabelled)
             if unlabelled:
-                others = _others(entry, entries, own, data, cache)
+                others = _prepared_without_labels(unlabelled_too, own, data, cache)
                 fine = replace(fine, unlabelled=(*fine.unlabelled, *others))
             found = [fine]
             if entry.get("coarse_weight"):
@@ -214,25 +215,30 @@ def _with_uncovered(source: Source, prompts: Sequence[str]) -> Source:
     return replace(source, unlabelled=uncovered)
 
 
-def _others(
-    entry: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
-    group: GroupSettings,
-    data: Path,
-    cache: Path,
-) -> list[CachedCase]:
-    """The scans of other data sets of the run that are unlabelled for an entry's prompts."""
+def _borrowed(
+    entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The other data sets of the run whose scans are unlabelled for an entry's prompts."""
     named = {str(other["name"]): other for other in entries}
-    cases = []
-    for name in entry.get("unlabelled_from", ()):
+    names = entry.get("unlabelled_from", ())
+    for name in names:
         if name not in named or name == entry["name"]:
             others = ", ".join(n for n in named if n != entry["name"]) or "none"
             raise InputError(
                 f"The source {entry['name']} is to learn from the unlabelled scans of '{name}', "
                 f"which is no other source of this run; the others are {others}."
             )
-        folder = DataFolder.open(data / named[name]["folder"])
-        lists = _lists(named[name], folder, data)
+    return [named[name] for name in names]
+
+
+def _prepared_without_labels(
+    entries: Sequence[Mapping[str, Any]], group: GroupSettings, data: Path, cache: Path
+) -> list[CachedCase]:
+    """All scans of some data sets but those kept for measuring, prepared for a group."""
+    cases = []
+    for entry in entries:
+        folder = DataFolder.open(data / entry["folder"])
+        lists = _lists(entry, folder, data)
         cases += [
             cached_case(case, folder.image(case), None, {}, group, 1.0, cache)
             for case in dict.fromkeys((*lists.labelled, *lists.unlabelled))
