@@ -17,7 +17,12 @@ from versemi.learning.benchmark.execution import (
     task_mean,
     thinned,
 )
-from versemi.learning.benchmark.plan import Configuration, strongest_rival, whole_plan
+from versemi.learning.benchmark.plan import (
+    Configuration,
+    doubted,
+    strongest_rival,
+    whole_plan,
+)
 from versemi.learning.benchmark.progress import course, seconds_to
 from versemi.learning.benchmark.verdicts import targets, worth
 
@@ -51,6 +56,18 @@ def test_the_strongest_rival_is_the_one_with_the_best_mean():
         (Configuration(10, m), v) for m, v in (("versemi", 0.9), ("single", 0.6), ("cps", 0.7))
     ]
     assert strongest_rival(means) == "cps"
+
+
+def test_a_part_that_costs_with_the_first_seed_is_left_out_with_the_others_too():
+    default = (Configuration(10, "versemi"), 0.5)
+    without = [(Configuration(10, "versemi", (p,)), 0.49) for p in plan.PARTS if p != "foreground"]
+    costly = (Configuration(10, "versemi", ("foreground",)), 0.51)
+    assert not doubted([default, *without])
+    assert [c.folder for c in doubted([default, *without, costly])] == [
+        "10-versemi-without-foreground-1",
+        "10-versemi-without-foreground-2",
+    ]
+    assert not doubted([costly])  # with nothing to compare it with
 
 
 def test_a_mean_leaves_out_what_is_undefined():
@@ -111,6 +128,7 @@ def test_the_command_runs_resumes_and_writes_its_page(
     monkeypatch.setattr(
         plan, "whole_plan", lambda rival, _: [*round_, Configuration(10, "versemi", ("synthetic",))]
     )
+    monkeypatch.setattr(plan, "doubted", lambda means: [])
     out, docs = tmp_path / "runs", tmp_path / "docs"
     command = ["benchmark", "--protocol", str(protocol_file), "--out", str(out), "--device", "cpu"]
 
@@ -206,13 +224,16 @@ def test_a_rival_that_was_not_run_leaves_a_margin_open_and_never_makes_it():
 def test_seeds_are_averaged_for_a_target_and_one_is_compared_for_a_part():
     both = [result_of("versemi", [0.8]), result_of("versemi", [0.9], seed=1)]
     without = result_of("versemi", [0.77], ("consistency",))
-    results = [*both, without, *RIVALS_AT_80]
+    again = result_of("versemi", [0.91], ("foreground",), seed=1)
+    results = [*both, without, again, *RIVALS_AT_80]
     assert "85.0 against 80.0" in targets(results, ["left_atrium"])[2]
     lines = worth(results, ["left_atrium"], ALL_PARTS)
     assert "| by default | 0 | 80.0 | 80.0 | |" in lines
     assert "| by default | 1 | 90.0 | 90.0 | |" in lines
     assert "| without consistency | 0 | 77.0 | 77.0 | +3.0 |" in lines
+    assert "| without foreground | 1 | 91.0 | 91.0 | -1.0 |" in lines
     assert "| without prompt | 0 | - | - | - |" in lines
+    assert not any("without prompt | 1" in line for line in lines)
 
 
 def test_a_part_that_is_put_back_is_worth_what_it_adds():

@@ -56,10 +56,10 @@ def benchmark(
     """Train and measure VerSemi and its rivals; a benchmark that was stopped goes on where it was.
 
     First every method with 10% of the labels, then VerSemi without each of its parts (with those
-    that the scale leaves out), two more seeds of VerSemi and of the strongest rival, and 20% of the
-    labels. The page is written anew after every configuration, and what stands in its
-    benchmark.json is not run again, so another machine can go on where this one stopped. Each scale
-    wants a folder of its own for its runs.
+    that the scale leaves out), two more seeds of VerSemi and of the strongest rival, 20% of the
+    labels, and two more seeds without a part that cost with the first. The page is written anew
+    after every configuration, and what stands in its benchmark.json is not run again, so another
+    machine can go on where this one stopped. Each scale wants a folder of its own for its runs.
 
     Examples:
 
@@ -72,11 +72,14 @@ def benchmark(
     from versemi.learning.benchmark.plan import (
         RIVALS,
         Configuration,
+        doubted,
         first_round,
+        further_seeds,
         strongest_rival,
         whole_plan,
     )
     from versemi.learning.benchmark.report import published, write_report
+    from versemi.learning.methods import PARTS
     from versemi.learning.protocol import Protocol, left_out_by, scale_settings, write_split
 
     loaded = Protocol.load(protocol)
@@ -86,6 +89,7 @@ def benchmark(
     settings = scale_settings(scale.value)
     left_out = left_out_by(settings)
     every = {c.folder for rival in RIVALS for c in whole_plan(rival, left_out)}
+    every |= {c.folder for part in PARTS for c in further_seeds(part)}
     for name in only or []:
         if name not in every:
             raise InputError(
@@ -119,11 +123,14 @@ def benchmark(
             kept = list(results.values())
             write_report(loaded, kept, scale.value, docs or out)
 
+    def measured() -> list[tuple[Configuration, float]]:
+        means = [(Configuration.of(result), mean_dice(result)) for result in results.values()]
+        return [(c, mean) for c, mean in means if mean is not None]
+
     go(first_round())
-    first = [(c, mean_dice(results[c.folder])) for c in first_round() if c.folder in results]
-    measured = [(c, mean) for c, mean in first if mean is not None]
-    if any(c.method in RIVALS for c, _ in measured):
-        go(whole_plan(strongest_rival(measured), left_out))
+    if any(c.method in RIVALS for c, _ in measured()):
+        go(whole_plan(strongest_rival(measured()), left_out))
+        go(doubted(measured()))
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")
     table = result_table("Configuration", "Mean Dice")

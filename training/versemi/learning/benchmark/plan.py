@@ -81,6 +81,23 @@ def ablations(part: str, left_out: Collection[str]) -> list[Configuration]:
     return [Configuration(10, "versemi", (part,))]
 
 
+def further_seeds(part: str) -> list[Configuration]:
+    """VerSemi without one of its parts, with the seeds that :func:`ablations` leaves out."""
+    return [Configuration(10, "versemi", (part,), seed) for seed in _SEEDS[1:]]
+
+
+def doubted(means: Sequence[tuple[Configuration, float]]) -> list[Configuration]:
+    """The :func:`further_seeds` of parts that cost with the first seed: one run is no verdict.
+
+    Args:
+        means: configurations with their mean Dice over tasks.
+    """
+    of = dict(means)
+    default = of.get(Configuration(10, "versemi"), 1.0)
+    doubtful = (p for p in PARTS if of.get(Configuration(10, "versemi", (p,)), 0.0) > default)
+    return [configuration for part in doubtful for configuration in further_seeds(part)]
+
+
 def whole_plan(strongest: str, left_out: Collection[str] = ()) -> list[Configuration]:
     """All configurations, the most telling first.
 

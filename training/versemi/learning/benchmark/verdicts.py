@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.benchmark.execution import mean_dice, task_mean
-from versemi.learning.benchmark.plan import RIVALS, Configuration, ablations
+from versemi.learning.benchmark.plan import (
+    RIVALS,
+    Configuration,
+    ablations,
+    further_seeds,
+)
 from versemi.learning.methods import PARTS
 from versemi.learning.protocol import left_out_by
 from versemi.learning.targets import Judged, target_table
@@ -60,7 +65,7 @@ def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, A
         f"|---|---|{'---|' * (len(tasks) + 2)}",
         *(f"| by default | {s} | {' | '.join(_row(plain[s], tasks))} | |" for s in sorted(plain)),
     ]
-    for changed in (c for part in PARTS for c in ablations(part, left_out_by(scale))):
+    for changed in (c for part in PARTS for c in _changes(part, left_out_by(scale), by)):
         other = by.get(changed)
         here, there = (mean_dice(r) if r else None for r in (plain.get(changed.seed), other))
         sign = -100 if changed.extra else 100
@@ -68,6 +73,13 @@ def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, A
         cells = [changed.change, str(changed.seed), *_row(other, tasks), gain]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _changes(
+    part: str, left_out: Collection[str], run: Collection[Configuration]
+) -> list[Configuration]:
+    """A part's ablations that are planned, and those with further seeds that were run."""
+    return [*ablations(part, left_out), *(c for c in further_seeds(part) if c in run)]
 
 
 def _row(result: Result | None, tasks: Sequence[str]) -> list[str]:
