@@ -17,12 +17,7 @@ from versemi.learning.benchmark.execution import (
     task_mean,
     thinned,
 )
-from versemi.learning.benchmark.plan import (
-    Configuration,
-    doubted,
-    strongest_rival,
-    whole_plan,
-)
+from versemi.learning.benchmark.plan import Configuration, doubted, strongest_rival, whole_plan
 from versemi.learning.benchmark.progress import course, seconds_to
 from versemi.learning.benchmark.verdicts import targets, worth
 

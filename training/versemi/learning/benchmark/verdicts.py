@@ -8,12 +8,7 @@ from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.benchmark.execution import mean_dice, task_mean
-from versemi.learning.benchmark.plan import (
-    RIVALS,
-    Configuration,
-    ablations,
-    further_seeds,
-)
+from versemi.learning.benchmark.plan import RIVALS, Configuration, ablations, further_seeds
 from versemi.learning.methods import PARTS
 from versemi.learning.protocol import left_out_by
 from versemi.learning.targets import Judged, target_table
