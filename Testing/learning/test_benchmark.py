@@ -46,6 +46,25 @@ def test_a_part_that_is_left_out_by_default_is_put_back_for_its_ablation():
     assert Configuration.of(before) == Configuration(10, "versemi")
 
 
+def test_a_part_that_lives_on_one_left_out_is_judged_where_both_are_back():
+    left_out = ["consistency", "foreground"]
+    names = [c.folder for c in whole_plan("cps", left_out)]
+    for seed in (0, 1, 2):
+        assert f"10-versemi-with-foreground-{seed}" in names
+        assert f"10-versemi-with-foreground-with-consistency-{seed}" in names
+    assert "10-versemi-with-foreground-without-synthetic-0" in names
+    assert len(set(names)) == len(names) and "10-versemi-without-prompt-0" in names
+
+    back = (Configuration(10, "versemi", (), 0, ("foreground",)), 0.4)
+    costly = (Configuration(10, "versemi", ("synthetic",), 0, ("foreground",)), 0.45)
+    default = (Configuration(10, "versemi"), 0.5)
+    assert [c.folder for c in doubted([default, back, costly], left_out)] == [
+        "10-versemi-with-foreground-without-synthetic-1",
+        "10-versemi-with-foreground-without-synthetic-2",
+    ]
+    assert not doubted([default, (costly[0], 0.35), back], left_out)
+
+
 def test_the_strongest_rival_is_the_one_with_the_best_mean():
     means = [
         (Configuration(10, m), v) for m, v in (("versemi", 0.9), ("single", 0.6), ("cps", 0.7))
@@ -123,7 +142,7 @@ def test_the_command_runs_resumes_and_writes_its_page(
     monkeypatch.setattr(
         plan, "whole_plan", lambda rival, _: [*round_, Configuration(10, "versemi", ("synthetic",))]
     )
-    monkeypatch.setattr(plan, "doubted", lambda means: [])
+    monkeypatch.setattr(plan, "doubted", lambda *_: [])
     out, docs = tmp_path / "runs", tmp_path / "docs"
     command = ["benchmark", "--protocol", str(protocol_file), "--out", str(out), "--device", "cpu"]
 
@@ -238,3 +257,19 @@ def test_a_part_that_is_put_back_is_worth_what_it_adds():
     lines = worth([*both, added], ["left_atrium"], scale)
     assert "| with consistency | 1 | 77.0 | 77.0 | -4.0 |" in lines
     assert "| with consistency | 0 | - | - | - |" in lines
+
+
+def test_a_part_that_lives_on_one_put_back_is_compared_with_a_run_that_has_that_one():
+    def run(dice, *extra, without=()):
+        return result_of("versemi", [dice], without, **{"with": extra})
+
+    results = [
+        run(0.8),
+        run(0.78, "foreground"),
+        run(0.77, "foreground", "consistency"),
+        run(0.75, "foreground", without=("synthetic",)),
+    ]
+    lines = worth(results, ["left_atrium"], {"method": {"without": ["consistency", "foreground"]}})
+    assert "| with foreground | 0 | 78.0 | 78.0 | -2.0 |" in lines
+    assert "| with foreground with consistency | 0 | 77.0 | 77.0 | -1.0 |" in lines
+    assert "| with foreground without synthetic | 0 | 75.0 | 75.0 | +3.0 |" in lines

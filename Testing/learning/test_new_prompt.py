@@ -14,6 +14,7 @@ from versemi.cli import main
 from versemi.errors import InputError
 from versemi.learning.newprompt import NOTHING, add_prompt, free_label
 from versemi.modelpack import ModelPack, write_pack
+from versemi.network import NetworkSettings, build_network
 from versemi.tasks import TASKS, adopt
 
 pytestmark = pytest.mark.usefixtures("registry_as_it_was")
@@ -75,6 +76,22 @@ def test_it_starts_from_what_was_asked_for(parent, tmp_path):
     assert np.array_equal(logits(spleen, ["thymus"]), logits(parent, ["spleen"]))
     fresh = add_prompt(parent, THYMUS, tmp_path / "b", beside="ct", like=NOTHING)
     assert not np.array_equal(logits(fresh, ["thymus"]), logits(parent, ["foreground"]))
+
+
+def test_in_a_pack_without_foreground_it_starts_from_nothing(parent, tmp_path):
+    old = parent.build_network()
+    settings = NetworkSettings(
+        prompts=parent.task_ids, backbone="residual-unet-small", features=old.features
+    )
+    network = {**parent.manifest.network, **settings.to_json()}
+    torch.manual_seed(0)
+    plain = write_pack(
+        tmp_path / "plain", build_network(settings), replace(parent.manifest, network=network)
+    )
+    made = add_prompt(plain, THYMUS, tmp_path / "pack", beside="ct")
+    assert made.build_network().prompts == (*plain.task_ids, "thymus")
+    assert made.manifest.training["added"] == {"prompt": "thymus", "like": NOTHING}
+    assert np.array_equal(logits(made, plain.task_ids), logits(plain, plain.task_ids))
 
 
 def test_a_process_that_has_never_heard_of_it_learns_of_it_from_the_pack(parent, tmp_path):

@@ -67,6 +67,10 @@ def test_a_part_that_the_scale_leaves_out_can_be_put_back(protocol_file, scale):
     assert parts() == ("consistency",)
     assert parts(without=["prompt"]) == ("consistency", "prompt")
     assert parts(without=["prompt"], extra=["consistency"]) == ("prompt",)
+    scale["method"]["without"] = ["consistency", "foreground"]
+    assert parts(extra=["consistency", "foreground"]) == ()
+    with pytest.raises(InputError, match="consistency lives on foreground, which this run is wi"):
+        parts(extra=["consistency"])
     with pytest.raises(InputError, match="no part 'magic' to put back"):
         parts(extra=["magic"])
     with pytest.raises(InputError, match="prompt cannot be both left out and put back"):

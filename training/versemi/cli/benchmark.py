@@ -89,7 +89,7 @@ def benchmark(
     settings = scale_settings(scale.value)
     left_out = left_out_by(settings)
     every = {c.folder for rival in RIVALS for c in whole_plan(rival, left_out)}
-    further = [c for part in PARTS if part not in left_out for c in further_seeds(part)]
+    further = [c for part in PARTS for c in further_seeds(part, left_out)]
     every |= {c.folder for c in further}
     for name in only or []:
         if name not in every:
@@ -131,7 +131,7 @@ def benchmark(
     go(first_round())
     if any(c.method in RIVALS for c, _ in measured()):
         go(whole_plan(strongest_rival(measured()), left_out))
-        wanted = {c.folder for c in doubted(measured())}.union(only or ())
+        wanted = {c.folder for c in doubted(measured(), left_out)}.union(only or ())
         go([c for c in further if c.folder in wanted])
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")

@@ -80,9 +80,13 @@ def add(
         typer.Option("--group", help="Group as which its scans are prepared; needed for MR."),
     ] = None,
     like: Annotated[
-        str,
-        typer.Option("--like", metavar="PROMPT", help="What it starts from, or 'nothing'."),
-    ] = "foreground",
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="PROMPT",
+            help="What it starts from, or 'nothing'; by default foreground, where the pack has it.",
+        ),
+    ] = None,
     keep: Annotated[
         Keep, typer.Option("--keep", help="Of its answers: all parts, or the largest alone.")
     ] = Keep.all,

@@ -13,7 +13,7 @@ import yaml
 from versemi.cases import stem_of
 from versemi.errors import InputError, PackError
 from versemi.learning.folders import DataFolder
-from versemi.learning.methods import LEFT_OUT, METHODS, PARTS, MethodSettings
+from versemi.learning.methods import LEFT_OUT, LIVES_ON, METHODS, PARTS, MethodSettings
 from versemi.network import NetworkSettings
 from versemi.preprocessing import DEFAULT_GROUPS, GroupSettings
 from versemi.tasks import FOREGROUND, TASKS, Task, get_task
@@ -203,7 +203,8 @@ def left_out(
         extra: parts to put back.
 
     Raises:
-        InputError: a part is not known, or is to be put back and left out.
+        InputError: a part is not known, is to be put back and left out, or is to be put back where
+            the one that it lives on is not.
     """
     _check_parts(without, "leave out")
     _check_parts(extra, "put back")
@@ -211,7 +212,14 @@ def left_out(
     if both:
         raise InputError(f"The part {both[0]} cannot be both left out and put back; choose one.")
     kept = [part for part in default if part not in extra]
-    return tuple(dict.fromkeys([*kept, *without]))
+    left = tuple(dict.fromkeys([*kept, *without]))
+    for part in extra:
+        if LIVES_ON.get(part) in left:
+            raise InputError(
+                f"The part {part} lives on {LIVES_ON[part]}, which this run is without; put that "
+                "back, too."
+            )
+    return left
 
 
 def _check_parts(parts: Sequence[str], what: str) -> None:

@@ -26,8 +26,10 @@ from versemi.network import PromptedNetwork
 
 #: VerSemi's parts, each of which can be left out.
 PARTS = ("prompt", "foreground", "synthetic", "consistency", "pseudo-labels")
+#: Parts that another part has to be there for.
+LIVES_ON = {"synthetic": "foreground", "consistency": "foreground"}
 #: Parts that a run is without where nothing is said: they cost (``docs/benchmark-tried.md``).
-LEFT_OUT = ("consistency",)
+LEFT_OUT = ("consistency", "foreground")
 #: Rivals, most of them one model a task, as in the paper.
 METHODS = ("versemi", "supervised", "single", "mean-teacher", "cps")
 _NOISY_PASSES = 4
@@ -91,17 +93,12 @@ class MethodSettings:
         return {name: ramp * weights[name] * value for name, value in unknown.items()}
 
     def has(self, part: str) -> bool:
-        """Whether the run has this part of VerSemi.
-
-        The synthetic task and the consistency live on *foreground*, and go with it.
-        """
+        """Whether the run has this part of VerSemi, and the one that it lives on (`LIVES_ON`)."""
         if self.name not in ("versemi", "supervised"):
             return False
         if self.name == "supervised" and part != "prompt":
             return False
-        if part in ("synthetic", "consistency") and "foreground" in self.without:
-            return False
-        return part not in self.without
+        return part not in self.without and LIVES_ON.get(part) not in self.without
 
     @property
     def mixed(self) -> float:

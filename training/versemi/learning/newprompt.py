@@ -32,7 +32,7 @@ def add_prompt(
     folder: Path,
     *,
     beside: str,
-    like: str = FOREGROUND,
+    like: str | None = None,
     keep: str = "all",
 ) -> ModelPack:
     """Write a pack that has one more prompt, still to be taught.
@@ -42,7 +42,8 @@ def add_prompt(
         task: the new prompt; its group is new to the pack, too.
         folder: of the new pack.
         beside: the group of the pack as which the new one has its scans prepared.
-        like: the prompt whose row the new one starts from, or :data:`NOTHING`.
+        like: the prompt whose row the new one starts from, or :data:`NOTHING`; by default
+            *foreground*, nothing where the network was made without it.
         keep: which connected components of its answers are kept, as in :class:`PromptSettings`.
 
     Returns:
@@ -70,6 +71,8 @@ def add_prompt(
     task = adopt(task)
     networks = pack.build_networks()
     old = networks.of(beside)
+    if like is None:
+        like = FOREGROUND if FOREGROUND in old.prompts else NOTHING
     if like not in (*old.prompts, NOTHING):
         raise InputError(
             f"The pack {pack.name} has no prompt '{like}' to start from; choose one of "

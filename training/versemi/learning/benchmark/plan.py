@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from versemi.learning.methods import METHODS, PARTS
+from versemi.learning.methods import LIVES_ON, METHODS, PARTS
 
 RIVALS = tuple(m for m in METHODS if m != "versemi")
 _SEEDS = (0, 1, 2)
@@ -50,7 +50,7 @@ class Configuration:
     def change(self) -> str:
         """How it differs from the method as it is by default, in words; empty if it does not."""
         return " ".join(
-            [*(f"without {part}" for part in self.without), *(f"with {p}" for p in self.extra)]
+            [*(f"with {part}" for part in self.extra), *(f"without {p}" for p in self.without)]
         )
 
     @property
@@ -74,28 +74,52 @@ def first_round() -> list[Configuration]:
     return [Configuration(10, method) for method in ("versemi", *RIVALS)]
 
 
+def reference(part: str, left_out: Collection[str], seed: int = 0) -> Configuration:
+    """What a part's ablation is compared with: VerSemi by default, with the part that it lives on.
+
+    Args:
+        part: of VerSemi.
+        left_out: parts that VerSemi is without by default.
+        seed: of the run.
+    """
+    below = tuple(p for p in (LIVES_ON.get(part, ""),) if p in left_out)
+    return Configuration(10, "versemi", (), seed, below)
+
+
 def ablations(part: str, left_out: Collection[str]) -> list[Configuration]:
-    """VerSemi without one of its parts; with it and every seed, where the default leaves it out."""
+    """The :func:`reference` of a part without it; with it and every seed, where the default leaves
+    it out.
+    """
+    if part not in left_out:
+        return [replace(reference(part, left_out), without=(part,))]
+    references = [reference(part, left_out, seed) for seed in _SEEDS]
+    return [replace(c, extra=(*c.extra, part)) for c in references]
+
+
+def further_seeds(part: str, left_out: Collection[str]) -> list[Configuration]:
+    """The seeds that :func:`ablations` leaves out; none of a part that the default leaves out."""
     if part in left_out:
-        return [Configuration(10, "versemi", (), seed, (part,)) for seed in _SEEDS]
-    return [Configuration(10, "versemi", (part,))]
+        return []
+    return [replace(reference(part, left_out, seed), without=(part,)) for seed in _SEEDS[1:]]
 
 
-def further_seeds(part: str) -> list[Configuration]:
-    """VerSemi without one of its parts, with the seeds that :func:`ablations` leaves out."""
-    return [Configuration(10, "versemi", (part,), seed) for seed in _SEEDS[1:]]
-
-
-def doubted(means: Sequence[tuple[Configuration, float]]) -> list[Configuration]:
+def doubted(
+    means: Sequence[tuple[Configuration, float]], left_out: Collection[str] = ()
+) -> list[Configuration]:
     """The :func:`further_seeds` of parts that cost with the first seed: one run is no verdict.
 
     Args:
         means: configurations with their mean Dice over tasks.
+        left_out: parts that VerSemi is without by default.
     """
     of = dict(means)
-    default = of.get(Configuration(10, "versemi"), 1.0)
-    doubtful = (p for p in PARTS if of.get(Configuration(10, "versemi", (p,)), 0.0) > default)
-    return [configuration for part in doubtful for configuration in further_seeds(part)]
+
+    def costs(part: str) -> bool:
+        [without] = ablations(part, left_out)
+        return of.get(without, 0.0) > of.get(reference(part, left_out), 1.0)
+
+    doubtful = (part for part in PARTS if part not in left_out and costs(part))
+    return [changed for part in doubtful for changed in further_seeds(part, left_out)]
 
 
 def whole_plan(strongest: str, left_out: Collection[str] = ()) -> list[Configuration]:

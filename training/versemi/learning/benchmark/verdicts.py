@@ -8,7 +8,13 @@ from typing import Any
 
 from versemi.evaluation import mean_of_known
 from versemi.learning.benchmark.execution import mean_dice, task_mean
-from versemi.learning.benchmark.plan import RIVALS, Configuration, ablations, further_seeds
+from versemi.learning.benchmark.plan import (
+    RIVALS,
+    Configuration,
+    ablations,
+    further_seeds,
+    reference,
+)
 from versemi.learning.methods import PARTS
 from versemi.learning.protocol import left_out_by
 from versemi.learning.targets import Judged, target_table
@@ -53,6 +59,7 @@ def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, A
         scale: says which parts VerSemi is without by default.
     """
     by = {Configuration.of(result): result for result in results}
+    left_out = left_out_by(scale)
     plain = {result["seed"]: result for result in _every_seed(results, "versemi")}
     names = [get_task(task).name for task in tasks]
     lines = [
@@ -60,13 +67,14 @@ def worth(results: Sequence[Result], tasks: Sequence[str], scale: Mapping[str, A
         f"|---|---|{'---|' * (len(tasks) + 2)}",
         *(f"| by default | {s} | {' | '.join(_row(plain[s], tasks))} | |" for s in sorted(plain)),
     ]
-    for changed in (c for part in PARTS for c in _changes(part, left_out_by(scale), by)):
-        other = by.get(changed)
-        here, there = (mean_dice(r) if r else None for r in (plain.get(changed.seed), other))
-        sign = -100 if changed.extra else 100
-        gain = "-" if here is None or there is None else f"{sign * (here - there):+.1f}"
-        cells = [changed.change, str(changed.seed), *_row(other, tasks), gain]
-        lines.append(f"| {' | '.join(cells)} |")
+    for part in PARTS:
+        for changed in _changes(part, left_out, by):
+            pair = (by.get(reference(part, left_out, changed.seed)), by.get(changed))
+            here, there = (mean_dice(result) if result else None for result in pair)
+            sign = -100 if part in left_out else 100
+            gain = "-" if here is None or there is None else f"{sign * (here - there):+.1f}"
+            cells = [changed.change, str(changed.seed), *_row(pair[1], tasks), gain]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -74,7 +82,7 @@ def _changes(
     part: str, left_out: Collection[str], run: Collection[Configuration]
 ) -> list[Configuration]:
     """A part's ablations that are planned, and those with further seeds that were run."""
-    return [*ablations(part, left_out), *(c for c in further_seeds(part) if c in run)]
+    return [*ablations(part, left_out), *(c for c in further_seeds(part, left_out) if c in run)]
 
 
 def _row(result: Result | None, tasks: Sequence[str]) -> list[str]:
