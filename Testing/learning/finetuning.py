@@ -117,12 +117,15 @@ def make_parent(
     taught: Sequence[str] = ("right_kidney",),
     steps: int = 60,
     own: Sequence[Task] = (),
+    foreground: bool = True,
 ) -> ModelPack:
     """A pack that has learnt some prompts well and has yet to learn the others."""
     torch.manual_seed(0)
     tasks = [TASKS["liver"], TASKS["right_kidney"], TASKS["left_atrium"], *own]
     settings = NetworkSettings(
-        prompts=(*(task.id for task in tasks), FOREGROUND), backbone="residual-unet", features=8
+        prompts=(*(task.id for task in tasks), *([FOREGROUND] if foreground else [])),
+        backbone="residual-unet",
+        features=8,
     )
     network = build_network(settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

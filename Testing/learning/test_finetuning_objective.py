@@ -97,6 +97,15 @@ def test_the_moving_average_speaks_late_and_the_parent_from_the_start(pack, tmp_
     assert led < late and "distillation" not in late
 
 
+def test_a_pack_without_foreground_is_led_by_the_moving_average_alone(tmp_path):
+    plain = make_parent(tmp_path / "plain", steps=0, foreground=False)
+    fill(tmp_path / "library", 1, 1)
+    sample = samples(plain, tmp_path / "library", tmp_path / "cache", count=1)[0]
+    found = set(losses(plain, sample))
+    assert {"prompts", "distillation", "pseudo_labels"} < found
+    assert not {"foreground", "mixed_foreground", "consistency"} & found
+
+
 def test_labels_only_looks_at_no_scan_without_its_label(pack, tmp_path):
     fill(tmp_path / "library", 1, 1)
     given = samples(pack, tmp_path / "library", tmp_path / "cache", unlabelled=False)

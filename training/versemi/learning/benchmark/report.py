@@ -26,8 +26,8 @@ _TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95_mm": "HD95 (mm)", "assd_m
 _SHARES = ("dice", "jaccard")
 _CHANCE = (
     "Each part against a run of the same seed. How far the seeds of `by default` lie apart is what "
-    "chance does: a part that is worth less has not been shown to be worth anything. What lives on a "
-    "part that the default leaves out is compared with a run that has that part."
+    "chance does: a part that is worth less has not been shown to be worth anything. What lives on "
+    "a part that the default leaves out is compared with a run that has that part."
 )
 #: Written by hand; the pages name it where it lies beside.
 TRIED = "benchmark-tried.md"
