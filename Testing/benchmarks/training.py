@@ -90,7 +90,7 @@ def sample() -> Sample:
         MicroBatch(image, [labels], ["unlabelled"], asked, runs[: len(runs) // 2])
         for labels in (nothing, half)
     )
-    return Sample(0, "benchmark", labelled, Unlabelled(image, strong, other))
+    return Sample(0, "benchmark", "ct", labelled, Unlabelled(image, strong, other))
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from versemi.learning.data import SampleDataset
 from versemi.learning.mixing import MixedLabels
 from versemi.learning.run import train
 from versemi.learning.sources import build_sources
+from versemi.network import GroupNetworks
 from versemi.tasks import FOREGROUND, TASKS
 
 LIVER, KIDNEY = TASKS["liver"].label, TASKS["right_kidney"].label
@@ -133,7 +134,8 @@ def answered(small_config, tmp_path, monkeypatch):
         answers = Answers(tmp_path / "answered", rounds, trial)
         answering = Answering(answers, [source], load_settings(small_config), "cpu")
         trainer = Frozen()
-        trainer.lightning_module = type("Module", (), {"teacher": network})
+        networks = GroupNetworks(network)
+        trainer.lightning_module = type("Module", (), {"averages": lambda self: networks})()
         for step in steps or answers.asked:
             trainer.global_step = step
             answering.answer(trainer)

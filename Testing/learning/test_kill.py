@@ -18,6 +18,7 @@ import torch
 from versemi.learning import run as module
 from versemi.learning.configuration import load_settings
 from versemi.learning.run import train
+from versemi.network import GroupNetworks
 
 STEPS, BETWEEN_CHECKPOINTS = 24, 4
 
@@ -33,7 +34,7 @@ if __name__ == "__main__":
 """
 
 
-def go(config: Path, data: Path, out: Path, cache: Path) -> torch.nn.Module:
+def go(config: Path, data: Path, out: Path, cache: Path) -> GroupNetworks:
     """A short run with many checkpoints."""
     threads, whole = torch.get_num_threads(), module.run
     torch.set_num_threads(1)
@@ -46,8 +47,9 @@ def go(config: Path, data: Path, out: Path, cache: Path) -> torch.nn.Module:
         torch.set_num_threads(threads)
 
 
-def flat(network: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in network.parameters()])
+def flat(networks: GroupNetworks) -> torch.Tensor:
+    each = [p for network in networks.each() for p in network.parameters()]
+    return torch.cat([p.detach().flatten() for p in each])
 
 
 def logged(out: Path) -> dict[int, float]:

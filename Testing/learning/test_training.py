@@ -26,7 +26,12 @@ def losses(folder):
 
 
 def weights(module):
-    return torch.cat([p.detach().flatten() for p in module.network.parameters()])
+    each = [learner.network for learner in module.learners.each()]
+    return torch.cat([p.detach().flatten() for network in each for p in network.parameters()])
+
+
+def without(part, settings):
+    return replace(settings, method=replace(settings.method, without=(part,)))
 
 
 def start(settings, data, cache, kind=PromptedTraining):
@@ -41,12 +46,22 @@ def start(settings, data, cache, kind=PromptedTraining):
         unlabelled=True,
     )
     network = build_network(settings.network)
-    module = kind(network, settings.method, steps=settings.steps, described=settings.described())
+    module = kind(
+        network,
+        settings.method,
+        steps=settings.steps,
+        described=settings.described(),
+        groups=("ct", "lge_mr"),
+    )
     return module, dataset
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(small_data, small_config, tmp_path):
-    settings = load_settings(small_config)
+@pytest.mark.parametrize("part", ["prompt", "group-networks"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    small_data, small_config, tmp_path, part
+):
+    """With a network for each group, and with one for all."""
+    settings = without(part, load_settings(small_config))
     cache = tmp_path / "cache"
     whole, dataset = start(settings, small_data, cache)
     run(whole, dataset, tmp_path / "whole", epoch=2, workers=0, device="cpu")
@@ -68,6 +83,43 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(small_data, small_co
     assert resumed.trainer.global_step == whole.trainer.global_step == 6
     # oneDNN sums in no fixed order on two threads; the course is the same up to that.
     assert torch.allclose(weights(resumed), weights(whole), atol=2e-3)
+
+
+def test_a_step_moves_the_network_of_its_group_alone(small_data, small_config, tmp_path):
+    settings = replace(load_settings(small_config), steps=10, samples=1)
+    seen = []
+
+    class Watched(PromptedTraining):
+        def on_train_batch_end(self, outputs, batch, index):
+            super().on_train_batch_end(outputs, batch, index)
+            learners = [self.learners.of(group) for group in ("ct", "lge_mr")]
+            rows = [
+                (one.network.rows.detach().clone(), one.average.rows.clone()) for one in learners
+            ]
+            seen.append((batch.group, rows))
+
+    module, dataset = start(settings, small_data, tmp_path / "cache", Watched)
+    run(module, dataset, tmp_path / "run", workers=0, device="cpu")
+    assert {group for group, _ in seen[1:]} == {"ct", "lge_mr"}
+    for (_, before), (group, after) in zip(seen, seen[1:], strict=False):
+        for name, then, now in zip(("ct", "lge_mr"), before, after, strict=True):
+            # Weights and moving average, both or neither.
+            moved = [not torch.equal(a, b) for a, b in zip(then, now, strict=True)]
+            assert moved == [name == group] * 2
+    networks = module.averages()
+    assert networks.of("ct") is not networks.of("lge_mr") and len(networks.each()) == 2
+    assert torch.equal(networks.of("lge_mr").rows, seen[-1][1][1][1])
+
+
+@pytest.mark.parametrize("parts, groups", [(["group-networks"], ("ct", "lge_mr")), ([], ("ct",))])
+def test_one_network_serves_all_groups_where_that_is_asked_for_and_a_lone_group_always(
+    small_config, parts, groups
+):
+    settings = load_settings(small_config)
+    method = replace(settings.method, without=tuple(parts))
+    module = PromptedTraining(build_network(settings.network), method, steps=4, groups=groups)
+    assert module.averages().each() == (module.teacher,)
+    assert all(module.learners.of(group).network is module.network for group in groups)
 
 
 def test_the_rate_starts_anew_where_the_unlabelled_part_begins(small_config):
@@ -114,7 +166,9 @@ def test_a_gradient_that_stays_infinite_ends_the_run_with_a_sentence(
 
     class Diverging(PromptedTraining):
         def on_after_backward(self):
-            self.network.rows.grad.fill_(float("inf"))
+            for learner in self.learners.each():
+                if learner.network.rows.grad is not None:
+                    learner.network.rows.grad.fill_(float("inf"))
 
     settings = load_settings(small_config)
     module, dataset = start(settings, small_data, tmp_path / "cache", Diverging)
@@ -130,7 +184,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_scans(
     class Poisoned(PromptedTraining):
         def on_train_batch_start(self, batch, index):
             if self.global_step == 4:
-                torch.nn.init.constant_(self.network.rows, float("nan"))
+                for learner in self.learners.each():
+                    torch.nn.init.constant_(learner.network.rows, float("nan"))
 
     settings = load_settings(small_config)
     module, dataset = start(settings, small_data, tmp_path / "cache", Poisoned)
@@ -247,7 +302,12 @@ def test_a_run_can_start_from_a_pack_and_names_it_as_parent(
     assert go("--out", str(tmp_path / "first")) == 0
     first = tmp_path / "first" / "pack"
     assert go("--out", str(tmp_path / "second"), "--from", str(first)) == 0
-    assert ModelPack.load(tmp_path / "second" / "pack").manifest.parent == "small 0.1"
+    second = ModelPack.load(tmp_path / "second" / "pack")
+    assert second.manifest.parent == "small 0.1"
+    assert [bool(second.network_of(group)) for group in ("ct", "lge_mr")] == [False, True]
+    together = ["--from", str(first), "--without", "group-networks"]
+    assert go("--out", str(tmp_path / "together"), *together) == 2
+    assert "have networks of their own, and this run" in capsys.readouterr().err
     without = ["--from", str(first), "--without", "foreground"]
     assert go("--out", str(tmp_path / "third"), *without) == 2
     assert "The pack to start from knows" in capsys.readouterr().err

@@ -74,8 +74,8 @@ def train(
         typer.Option(
             "--without",
             metavar="PART",
-            help="Leave out a part of VerSemi: prompt, foreground, synthetic, consistency or"
-            " pseudo-labels; give it again for more.",
+            help="Leave out a part of VerSemi: prompt, foreground, synthetic, consistency,"
+            " pseudo-labels or group-networks; give it again for more.",
         ),
     ] = None,
     extra: Annotated[

@@ -38,7 +38,7 @@ from versemi.learning.sources import Source
 from versemi.tasks import FOREGROUND, TASKS, prompts_of
 
 if TYPE_CHECKING:
-    from versemi.network import PromptedNetwork
+    from versemi.network import GroupNetworks, PromptedNetwork
 
 
 class Answering(Callback):
@@ -81,18 +81,18 @@ class Answering(Callback):
         if step not in self.answers.asked:
             return
         trainer.strategy.barrier()
-        network: PromptedNetwork = trainer.lightning_module.teacher  # type: ignore[assignment]
-        for number, (source, case) in enumerate(self._wanted(network)):
+        networks: GroupNetworks = trainer.lightning_module.averages()  # type: ignore[operator]
+        for number, (source, case) in enumerate(self._wanted()):
             if number % trainer.world_size == trainer.global_rank:
-                self._write(network, source, case, step)
+                self._write(networks.of(source.group), source, case, step)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self.answers.forget_before(step)
 
-    def _wanted(self, network: PromptedNetwork) -> Iterator[tuple[Source, CachedCase]]:
+    def _wanted(self) -> Iterator[tuple[Source, CachedCase]]:
         seen = set()
         for source in self.sources:
-            prompts = prompts_of(source.group, network.prompts)
+            prompts = prompts_of(source.group, self.settings.prompts)
             for case in source.unlabelled:
                 scan = (source.group, case.folder)
                 if scan not in seen and source.uncovered(case, prompts):

@@ -90,13 +90,14 @@ class Sample:
 
     number: int
     source: str
+    group: str
     labelled: MicroBatch
     unlabelled: Unlabelled | None = None
 
     def to(self, device: torch.device) -> Sample:
         """The same on another device."""
         unlabelled = self.unlabelled.to(device) if self.unlabelled else None
-        return Sample(self.number, self.source, self.labelled.to(device), unlabelled)
+        return Sample(self.number, self.source, self.group, self.labelled.to(device), unlabelled)
 
 
 class SampleDataset(Dataset[Sample]):
@@ -171,7 +172,7 @@ class SampleDataset(Dataset[Sample]):
         else:
             labelled.prompts = [self._asked(rng, source, labels) for labels in labelled.labels]
         labelled.runs = _runs(rng, labelled.image.shape, _HEAD_VOXELS)
-        return Sample(number, source.name, labelled, unlabelled)
+        return Sample(number, source.name, source.group, labelled, unlabelled)
 
     def _chosen(self, step: int) -> list[Source]:
         """The sources of a step's samples, and one more beside a lone one to mix it with."""

@@ -24,8 +24,9 @@ from versemi.learning.objective import (
 )
 from versemi.network import PromptedNetwork
 
-#: VerSemi's parts, each of which can be left out.
-PARTS = ("prompt", "foreground", "synthetic", "consistency", "pseudo-labels")
+#: VerSemi's parts, each of which can be left out; without the last one network serves all groups of
+#: prompts, as in the paper (:mod:`versemi.learning.learners`).
+PARTS = ("prompt", "foreground", "synthetic", "consistency", "pseudo-labels", "group-networks")
 #: Parts that another part has to be there for.
 LIVES_ON = {"synthetic": "foreground", "consistency": "foreground"}
 #: Parts that a run is without where nothing is said: they cost (``docs/benchmark-tried.md``).

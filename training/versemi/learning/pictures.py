@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from versemi.learning.data import MicroBatch, SampleDataset
-from versemi.network import PromptedNetwork
+from versemi.network import GroupNetworks, PromptedNetwork
 from versemi.tasks import FOREGROUND, TASKS
 
 _SAMPLES = 4
@@ -42,15 +42,16 @@ class Pictures(Callback):
             return
         self._drawn = step
         with trainer.precision_plugin.forward_context():
-            draw(self.dataset, pl_module.teacher, self.folder / f"step-{step:06d}.png")  # type: ignore[arg-type]
+            networks: GroupNetworks = pl_module.averages()  # type: ignore[operator]
+            draw(self.dataset, networks, self.folder / f"step-{step:06d}.png")
 
 
-def draw(dataset: SampleDataset, network: PromptedNetwork, path: Path) -> None:
+def draw(dataset: SampleDataset, networks: GroupNetworks, path: Path) -> None:
     """Draw the answers on the first samples of a run.
 
     Args:
         dataset: the run's samples.
-        network: answers.
+        networks: answer.
         path: PNG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -60,10 +61,10 @@ def draw(dataset: SampleDataset, network: PromptedNetwork, path: Path) -> None:
     figure = Figure(figsize=(10, 2.6 * count), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(count, 4, squeeze=False)
-    device = next(network.parameters()).device
     for row, number in zip(axes, range(count), strict=True):
         sample = dataset[number]
-        panels = _panels(sample.labelled.to(device), network)
+        network = networks.of(sample.group)
+        panels = _panels(sample.labelled.to(next(network.parameters()).device), network)
         for axis, (title, panel) in zip(row, panels.items(), strict=True):
             axis.imshow(panel, cmap="gray", vmin=0, vmax=1, origin="lower")
             axis.set_title(f"{sample.source}: {title}" if title == "scan" else title, fontsize=9)

@@ -18,7 +18,7 @@ from versemi.learning.sources import case_lists
 from versemi.learning.strangers import card_lines, measure_strangers, strangers, summary
 from versemi.manifest import Manifest, PromptSettings
 from versemi.modelpack import ModelPack, write_pack
-from versemi.network import PromptedNetwork
+from versemi.network import GroupNetworks, PromptedNetwork
 from versemi.tasks import FOREGROUND, get_task
 
 Progress = Callable[[float, str], None]
@@ -26,16 +26,16 @@ Progress = Callable[[float, str], None]
 
 def release(
     settings: RunSettings,
-    network: PromptedNetwork,
+    networks: PromptedNetwork | GroupNetworks,
     data: Path,
     folder: Path,
     start: ModelPack | None = None,
 ) -> ModelPack:
-    """Write a run's network as a pack that has not been measured yet.
+    """Write a run's networks as a pack that has not been measured yet.
 
     Args:
         settings: the run's.
-        network: its averaged network.
+        networks: its averaged network, or one for each prompt group.
         data: folder that holds the data sets' folders.
         folder: of the pack.
         start: the pack that the run started from, which becomes the parent.
@@ -78,7 +78,7 @@ def release(
         },
         parent=f"{start.name} {start.version}" if start else None,
     )
-    return write_pack(folder, network, manifest, {"LICENSE": _license()})
+    return write_pack(folder, networks, manifest, {"LICENSE": _license()})
 
 
 def measure(

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -24,7 +25,7 @@ from versemi.learning.pictures import Pictures
 from versemi.learning.sources import build_sources
 from versemi.learning.trainer import LAST, PromptedTraining, run
 from versemi.modelpack import ModelPack
-from versemi.network import PromptedNetwork, build_network
+from versemi.network import GroupNetworks, build_network
 
 #: Steps, samples per step, seconds and hardware of a finished run.
 TRAINED = "training.json"
@@ -42,8 +43,8 @@ def train(
     workers: int = 1,
     start: ModelPack | None = None,
     callbacks: tuple[Callback, ...] = (),
-) -> PromptedNetwork:
-    """Train, or go on with a run that was stopped; returns the averaged network.
+) -> GroupNetworks:
+    """Train, or go on with a run that was stopped; returns the averaged networks.
 
     Args:
         settings: the run, its length included; they are written to ``settings.yaml``.
@@ -57,17 +58,11 @@ def train(
         callbacks: more of Lightning's callbacks.
 
     Raises:
-        InputError: scans or labels are missing or wrong, a crop does not fit the network, `start`
-            has several networks, or `out` holds another run or a damaged checkpoint.
+        InputError: scans or labels are missing or wrong, a crop or `start` does not fit the
+            network, or `out` holds another run or a damaged checkpoint.
         OutputError: a file of the run cannot be written.
     """
     _check_checkpoint(out / LAST)
-    if start and any(start.network_of(group) for group in start.manifest.groups):
-        raise InputError(
-            f"Groups of the pack {start.name} {start.version} have networks of their own since it"
-            " was fine-tuned, and a run trains one for all of them; start from the pack that it"
-            f" came from ({start.manifest.parent})."
-        )
     sources = build_sources(
         settings.sources,
         data,
@@ -100,21 +95,18 @@ def train(
         answers=answering.answers if answering else None,
     )
     L.seed_everything(settings.seed, verbose=False)
-    network = start.build_network().train() if start else build_network(settings.network)
-    if network.prompts != settings.prompts:
-        raise InputError(
-            f"The pack to start from knows {', '.join(network.prompts)}; this run wants "
-            f"{', '.join(settings.prompts)}. Start from a pack with the same prompts."
-        )
+    groups = tuple(dict.fromkeys(source.group for source in sources))
+    networks = _beginning(settings, groups, start)
     partner = build_network(settings.network) if settings.method.name == "cps" else None
     training = PromptedTraining(
-        network,
+        networks,
         settings.method,
         steps=settings.steps,
         rate=settings.rate,
         average=settings.average,
         partner=partner,
         described=described,
+        groups=groups,
     )
     clock = TrainingTime()
     run(
@@ -135,7 +127,34 @@ def train(
         "hardware": hardware(),
     }
     write_text(json.dumps(trained) + "\n", out / TRAINED)
-    return training.teacher.eval().cpu()
+    return training.averages().mapped(lambda network: network.eval().cpu())
+
+
+def _beginning(
+    settings: RunSettings, groups: Sequence[str], start: ModelPack | None
+) -> GroupNetworks:
+    """The networks that a run begins with: fresh ones, or a pack's.
+
+    Raises:
+        InputError: the pack does not fit the run.
+    """
+    if not start:
+        return GroupNetworks(build_network(settings.network))
+    networks = start.build_networks().mapped(lambda network: network.train())
+    known = networks.shared.prompts
+    if known != settings.prompts:
+        raise InputError(
+            f"The pack to start from knows {', '.join(known)}; this run wants "
+            f"{', '.join(settings.prompts)}. Start from a pack with the same prompts."
+        )
+    several = len({id(networks.of(group)) for group in groups}) > 1
+    if several and not settings.method.has("group-networks"):
+        raise InputError(
+            f"Groups of the pack {start.name} {start.version} have networks of their own, and this "
+            "run trains one for all of them; let it have group-networks, or start from a pack with "
+            "one network."
+        )
+    return networks
 
 
 def hardware() -> str:

@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler
 
 from versemi.errors import InputError, VersemiError
@@ -21,9 +20,10 @@ from versemi.inference.device import choose
 from versemi.learning.answering import Answering
 from versemi.learning.callbacks import Checkpoint, StepsBar, WaitingTime
 from versemi.learning.data import Sample, SampleDataset
+from versemi.learning.learners import Learner, Learners
 from versemi.learning.methods import MethodSettings, Networks, build_method
 from versemi.learning.sources import Source
-from versemi.network import PromptedNetwork
+from versemi.network import GroupNetworks, PromptedNetwork
 
 # What Lightning has to say in passing is mostly advertisement.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -48,11 +48,12 @@ class PromptedTraining(L.LightningModule):
             delivers.
         partner: the second network of cross pseudo supervision.
         described: the run's settings as plain data; a checkpoint goes on only under the same.
+        groups: of the prompts; each of several gets a network of its own, if the method has that.
     """
 
     def __init__(
         self,
-        network: PromptedNetwork,
+        network: PromptedNetwork | GroupNetworks,
         method: MethodSettings,
         *,
         steps: int,
@@ -60,14 +61,18 @@ class PromptedTraining(L.LightningModule):
         average: float = 0.999,
         partner: PromptedNetwork | None = None,
         described: Mapping[str, Any] | None = None,
+        groups: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        networks = network if isinstance(network, GroupNetworks) else GroupNetworks(network)
         if not method.has("prompt"):
-            network.detach_from_image()
-        self.network = network
+            for one in networks.each():
+                one.detach_from_image()
+        own = method.has("group-networks") and len(groups) > 1
+        if groups and not own:
+            networks = GroupNetworks(networks.of(groups[0]))
+        self.learners = Learners(networks, groups if own else (), average)
         self.partner = partner
-        self.averaged = AveragedModel(network, multi_avg_fn=_moving_average(average))
-        self.averaged.requires_grad_(False)
         self.steps = steps
         self.rate = rate
         self.described = dict(described or {})
@@ -75,20 +80,28 @@ class PromptedTraining(L.LightningModule):
         self._restart = round(method.begin * steps) if method.restart and method.unlabelled else 0
         self._left_out = 0
         self._averaged_at = 0
+        self._stepping: list[Learner] = []
         self._of_step: list[Tensor] = []
 
     @property
+    def network(self) -> PromptedNetwork:
+        """The network of a run that has one for all groups."""
+        return self.learners.each()[0].network
+
+    @property
     def teacher(self) -> PromptedNetwork:
-        """The moving average."""
-        teacher = self.averaged.module
-        assert isinstance(teacher, PromptedNetwork)
-        return teacher
+        """Its moving average."""
+        return self.learners.each()[0].average
+
+    def averages(self) -> GroupNetworks:
+        """The moving averages of all groups."""
+        return self.learners.averages()
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         """AdamW with warm-up and a cosine to zero, stepped per batch."""
         factors = {"image_part.weight": 0.01, "rows": 10.0}
         groups: list[dict[str, Any]] = []
-        for network in (self.network, self.partner):
+        for network in (*(learner.network for learner in self.learners.each()), self.partner):
             named = dict(network.named_parameters()) if network else {}
             named = {name: p for name, p in named.items() if p.requires_grad}
             if named:
@@ -125,7 +138,8 @@ class PromptedTraining(L.LightningModule):
         Raises:
             VersemiError: the loss is not a number; the last checkpoint is still good.
         """
-        networks = Networks(self.network, self.teacher, self.partner)
+        learner = self.learners.of(batch.group)
+        networks = Networks(learner.network, learner.average, self.partner)
         losses = self._method(networks, batch, self.global_step / self.steps)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
@@ -147,6 +161,7 @@ class PromptedTraining(L.LightningModule):
         Raises:
             VersemiError: the run has diverged; the last checkpoint is still good.
         """
+        self._stepping = [one for one in self.learners.each() if one.has_gradient()]
         norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
         if torch.isfinite(torch.stack(norms)).all():
             self._left_out = 0
@@ -160,11 +175,12 @@ class PromptedTraining(L.LightningModule):
         optimizer.zero_grad()
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Let the moving average follow, once a step of the optimiser."""
+        """Let the moving averages follow what has moved, once a step of the optimiser."""
         if self.global_step != self._averaged_at:
             self._averaged_at = self.global_step
             self._of_step.clear()
-            self.averaged.update_parameters(self.network)
+            for learner in self._stepping:
+                learner.follow()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint which run it is of."""
@@ -327,7 +343,7 @@ def run(
         accelerator={"cuda": "gpu"}.get(compute.device.type, compute.device.type),
         devices=devices,
         num_nodes=nodes,
-        strategy="auto" if ranks == 1 else "ddp",
+        strategy=_strategy(ranks, bool(training.learners.groups)),
         # Where bf16 has to be emulated, a CPU takes many times as long with it as without.
         precision="bf16-mixed" if compute.autocast else "32-true",
         max_steps=dataset.steps,
@@ -352,6 +368,13 @@ def run(
     trainer.fit(training, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
 
 
+def _strategy(ranks: int, several: bool) -> str:
+    if ranks == 1:
+        return "auto"
+    # A step goes through the networks of some groups alone.
+    return "ddp_find_unused_parameters_true" if several else "ddp"
+
+
 def _check_crops(sources: Sequence[Source], divisor: int) -> None:
     """Told at once; such a crop would end the run when it is first drawn."""
     for source in sources:
@@ -360,20 +383,6 @@ def _check_crops(sources: Sequence[Source], divisor: int) -> None:
                 f"The crop of {source.name} is {' x '.join(str(n) for n in source.crop)} voxels, "
                 f"but this network takes multiples of {divisor} only; change it in the settings."
             )
-
-
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An average that forgets its first, random weights quickly: decay at most (n + 1) / (n + 10).
-
-    Tarvainen & Valpola, *Mean teachers are better role models*, NeurIPS 2017, ramp it likewise.
-    """
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        n = float(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (n + 1) / (n + 10)))
-
-    return update
 
 
 def _as_is(item: Any) -> Any:

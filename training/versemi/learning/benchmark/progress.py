@@ -55,8 +55,8 @@ class Snapshots(Callback):
         self._last = step
         assert isinstance(pl_module, PromptedTraining)
         name = str(self._at[step])
-        network = copy.deepcopy(pl_module.teacher).cpu().eval()
-        release(self._settings, network, self._data, self._folder / name)
+        networks = pl_module.averages().mapped(lambda n: copy.deepcopy(n).cpu().eval())
+        release(self._settings, networks, self._data, self._folder / name)
         clock = next(c for c in trainer.callbacks if isinstance(c, TrainingTime))  # type: ignore[attr-defined]
         point = {"steps": step, "seconds": clock.seconds}
         write_text(json.dumps(point) + "\n", self._folder / f"{name}.json")
