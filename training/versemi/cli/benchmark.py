@@ -132,7 +132,7 @@ def benchmark(
     if any(c.method in RIVALS for c, _ in measured()):
         go(whole_plan(strongest_rival(measured()), left_out))
         wanted = {c.folder for c in doubted(measured(), left_out)}.union(only or ())
-        go([c for c in further if c.folder in wanted])
+        go([c for c in further if c.folder in wanted or done(c.folder)])
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")
     table = result_table("Configuration", "Mean Dice")
