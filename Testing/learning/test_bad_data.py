@@ -18,7 +18,6 @@ from versemi.learning import cache
 from versemi.learning.configuration import load_settings
 from versemi.learning.run import train
 from versemi.learning.sources import build_sources, case_lists
-from versemi.modelpack import ModelPack, write_pack
 from versemi.preprocessing import DEFAULT_GROUPS
 
 
@@ -187,15 +186,6 @@ def test_a_crop_that_the_network_cannot_halve_is_told_at_once(small_data, small_
             cache=tmp_path / "cache",
             device="cpu",
         )
-
-
-def test_a_pack_whose_groups_have_parted_is_no_start(livers, refused, tiny_pack, tmp_path):
-    base = ModelPack.load(tiny_pack)
-    networks = base.build_networks().after(["ct"], base.build_network(), base.manifest.groups)
-    manifest = replace(base.manifest, version="1.0+ft1", parent="tiny 1.0")
-    parted = write_pack(tmp_path / "parted", networks, manifest)
-    sentence = refused(livers, "--from", parted.path)
-    assert "start from the pack that it came from (tiny 1.0)" in sentence
 
 
 # The checkpoint ---------------------------------------------------------------------------------
