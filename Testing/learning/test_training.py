@@ -308,6 +308,7 @@ def test_a_run_can_start_from_a_pack_and_names_it_as_parent(
     together = ["--from", str(first), "--without", "group-networks"]
     assert go("--out", str(tmp_path / "together"), *together) == 2
     assert "have networks of their own, and this run" in capsys.readouterr().err
+    assert not (tmp_path / "together").exists()  # told before any scan is prepared
     without = ["--from", str(first), "--without", "foreground"]
     assert go("--out", str(tmp_path / "third"), *without) == 2
     assert "The pack to start from knows" in capsys.readouterr().err

@@ -59,12 +59,13 @@ class RunSettings:
                 "backbone": self.network.backbone,
                 "features": self.network.features,
             },
-            "groups": {name: _plain(self.groups[name].to_json()) for name in self._used_groups()},
+            "groups": {name: _plain(self.groups[name].to_json()) for name in self.used_groups()},
             "sources": [_plain(source) for source in self.sources],
             "pack": _plain(self.pack),
         }
 
-    def _used_groups(self) -> list[str]:
+    def used_groups(self) -> list[str]:
+        """The prompt groups that some data set's scans are prepared for."""
         used = {str(source["group"]) for source in self.sources}
         return sorted(used.union(*(source.get("strange_groups", ()) for source in self.sources)))
 

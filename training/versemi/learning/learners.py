@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Learners(Module):
 
     def each(self) -> list[Learner]:
         """Every one once."""
-        return [learner for learner in self._each if isinstance(learner, Learner)]
+        return [cast(Learner, learner) for learner in self._each]
 
     def averages(self) -> GroupNetworks:
         """The moving averages; with one for each group, the first of them is the shared one."""

@@ -63,6 +63,8 @@ def train(
         OutputError: a file of the run cannot be written.
     """
     _check_checkpoint(out / LAST)
+    groups = settings.used_groups()
+    before = _networks_of(start, settings, groups) if start else None
     sources = build_sources(
         settings.sources,
         data,
@@ -95,8 +97,7 @@ def train(
         answers=answering.answers if answering else None,
     )
     L.seed_everything(settings.seed, verbose=False)
-    groups = tuple(dict.fromkeys(source.group for source in sources))
-    networks = _beginning(settings, groups, start)
+    networks = before or GroupNetworks(build_network(settings.network))
     partner = build_network(settings.network) if settings.method.name == "cps" else None
     training = PromptedTraining(
         networks,
@@ -130,16 +131,12 @@ def train(
     return training.averages().mapped(lambda network: network.eval().cpu())
 
 
-def _beginning(
-    settings: RunSettings, groups: Sequence[str], start: ModelPack | None
-) -> GroupNetworks:
-    """The networks that a run begins with: fresh ones, or a pack's.
+def _networks_of(start: ModelPack, settings: RunSettings, groups: Sequence[str]) -> GroupNetworks:
+    """What a pack gives a run to begin with.
 
     Raises:
-        InputError: the pack does not fit the run.
+        InputError: it does not fit the run.
     """
-    if not start:
-        return GroupNetworks(build_network(settings.network))
     networks = start.build_networks().mapped(lambda network: network.train())
     known = networks.shared.prompts
     if known != settings.prompts:

@@ -82,25 +82,27 @@ def reference(part: str, left_out: Collection[str], seed: int = 0) -> Configurat
         left_out: parts that VerSemi is without by default.
         seed: of the run.
     """
-    below = tuple(p for p in (LIVES_ON.get(part, ""),) if p in left_out)
-    return Configuration(10, "versemi", (), seed, below)
+    below = LIVES_ON.get(part)
+    return Configuration(10, "versemi", (), seed, (below,) if below and below in left_out else ())
+
+
+def ablation(part: str, left_out: Collection[str], seed: int = 0) -> Configuration:
+    """The :func:`reference` of a part without it, or with it where the default leaves it out."""
+    compared = reference(part, left_out, seed)
+    if part in left_out:
+        return replace(compared, extra=(*compared.extra, part))
+    return replace(compared, without=(part,))
 
 
 def ablations(part: str, left_out: Collection[str]) -> list[Configuration]:
-    """The :func:`reference` of a part without it; with it and every seed, where the default leaves
-    it out.
-    """
-    if part not in left_out:
-        return [replace(reference(part, left_out), without=(part,))]
-    references = [reference(part, left_out, seed) for seed in _SEEDS]
-    return [replace(c, extra=(*c.extra, part)) for c in references]
+    """The :func:`ablation` of a part; with every seed, where the default leaves it out."""
+    seeds = _SEEDS if part in left_out else _SEEDS[:1]
+    return [ablation(part, left_out, seed) for seed in seeds]
 
 
 def further_seeds(part: str, left_out: Collection[str]) -> list[Configuration]:
     """The seeds that :func:`ablations` leaves out; none of a part that the default leaves out."""
-    if part in left_out:
-        return []
-    return [replace(reference(part, left_out, seed), without=(part,)) for seed in _SEEDS[1:]]
+    return [] if part in left_out else [ablation(part, left_out, seed) for seed in _SEEDS[1:]]
 
 
 def doubted(
@@ -115,8 +117,8 @@ def doubted(
     of = dict(means)
 
     def costs(part: str) -> bool:
-        [without] = ablations(part, left_out)
-        return of.get(without, 0.0) > of.get(reference(part, left_out), 1.0)
+        without = of.get(ablation(part, left_out), 0.0)
+        return without > of.get(reference(part, left_out), 1.0)
 
     doubtful = (part for part in PARTS if part not in left_out and costs(part))
     return [changed for part in doubtful for changed in further_seeds(part, left_out)]
