@@ -54,6 +54,8 @@ def test_a_part_that_lives_on_one_left_out_is_judged_where_both_are_back():
         assert f"10-versemi-with-foreground-with-consistency-{seed}" in names
     assert "10-versemi-with-foreground-without-synthetic-0" in names
     assert len(set(names)) == len(names) and "10-versemi-without-prompt-0" in names
+    every = plan.everything(left_out)
+    assert set(names) < {c.folder for c in every} and len(set(every)) == len(every)
 
     back = (Configuration(10, "versemi", (), 0, ("foreground",)), 0.4)
     costly = (Configuration(10, "versemi", ("synthetic",), 0, ("foreground",)), 0.45)
@@ -151,6 +153,10 @@ def test_the_command_runs_resumes_and_writes_its_page(
             main([*command, "--docs", str(docs), *more])
         return ended.value.code
 
+    assert go("--only", "10-versemi-without-synthetic-0") == 0
+    assert [result.parent.name for result in out.rglob("result.json")] == [
+        "10-versemi-without-synthetic-0"
+    ]
     assert go() == 0
     page = (docs / "benchmark.md").read_text()
     assert "versemi without synthetic" in page and "Left atrium" in page

@@ -70,16 +70,14 @@ def benchmark(
     need_training_packages()
     from versemi.learning.benchmark.execution import RESULT, execute, mean_dice
     from versemi.learning.benchmark.plan import (
-        RIVALS,
         Configuration,
         doubted,
+        everything,
         first_round,
-        further_seeds,
         strongest_rival,
         whole_plan,
     )
     from versemi.learning.benchmark.report import published, write_report
-    from versemi.learning.methods import PARTS
     from versemi.learning.protocol import Protocol, left_out_by, scale_settings, write_split
 
     loaded = Protocol.load(protocol)
@@ -88,13 +86,12 @@ def benchmark(
         loaded = Protocol.load(path).beside(loaded.folder)
     settings = scale_settings(scale.value)
     left_out = left_out_by(settings)
-    every = {c.folder for rival in RIVALS for c in whole_plan(rival, left_out)}
-    further = [c for part in PARTS for c in further_seeds(part, left_out)]
-    every |= {c.folder for c in further}
+    every = everything(left_out)
+    names = {c.folder for c in every}
     for name in only or []:
-        if name not in every:
+        if name not in names:
             raise InputError(
-                f"There is no configuration {name}; there are {', '.join(sorted(every))}."
+                f"There is no configuration {name}; there are {', '.join(sorted(names))}."
             )
     before = {
         Configuration.of(result).folder: result
@@ -128,11 +125,13 @@ def benchmark(
         means = [(Configuration.of(result), mean_dice(result)) for result in results.values()]
         return [(c, mean) for c, mean in means if mean is not None]
 
-    go(first_round())
-    if any(c.method in RIVALS for c, _ in measured()):
+    if only or report:
+        go(every)
+    else:
+        go(first_round())
         go(whole_plan(strongest_rival(measured()), left_out))
-        wanted = {c.folder for c in doubted(measured(), left_out)}.union(only or ())
-        go([c for c in further if c.folder in wanted or done(c.folder)])
+        doubtful = doubted(measured(), left_out)
+        go([c for c in every if c in doubtful or done(c.folder)])
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")
     table = result_table("Configuration", "Mean Dice")

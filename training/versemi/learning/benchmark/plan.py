@@ -145,6 +145,17 @@ def whole_plan(strongest: str, left_out: Collection[str] = ()) -> list[Configura
     ]
 
 
+def everything(left_out: Collection[str] = ()) -> list[Configuration]:
+    """What can be run at all: the :func:`whole_plan` for every rival, and all further seeds.
+
+    Args:
+        left_out: parts that VerSemi is without by default.
+    """
+    plans = [configuration for rival in RIVALS for configuration in whole_plan(rival, left_out)]
+    further = [configuration for part in PARTS for configuration in further_seeds(part, left_out)]
+    return list(dict.fromkeys([*plans, *further]))
+
+
 def strongest_rival(means: Sequence[tuple[Configuration, float]]) -> str:
     """The rival with the best mean Dice among the first round's results.
 
