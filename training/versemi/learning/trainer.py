@@ -86,12 +86,14 @@ class PromptedTraining(L.LightningModule):
     @property
     def network(self) -> PromptedNetwork:
         """The network of a run that has one for all groups."""
-        return self.learners.each()[0].network
+        (learner,) = self.learners.each()
+        return learner.network
 
     @property
     def teacher(self) -> PromptedNetwork:
-        """Its moving average."""
-        return self.learners.each()[0].average
+        """The moving average of that network."""
+        (learner,) = self.learners.each()
+        return learner.average
 
     def averages(self) -> GroupNetworks:
         """The moving averages of all groups."""
@@ -336,7 +338,7 @@ def run(
             f"A step has {dataset.samples} samples, which {ranks} processes cannot share equally; "
             "choose another number of devices, or of samples in the settings."
         )
-    _check_crops(dataset.sources, training.network.divisor)
+    _check_crops(dataset.sources, training.averages().shared.divisor)
     last = folder / LAST
     compute = choose(device)
     trainer = L.Trainer(
