@@ -70,6 +70,7 @@ def benchmark(
     need_training_packages()
     from versemi.learning.benchmark.execution import RESULT, execute, mean_dice
     from versemi.learning.benchmark.plan import (
+        RIVALS,
         Configuration,
         doubted,
         everything,
@@ -125,13 +126,12 @@ def benchmark(
         means = [(Configuration.of(result), mean_dice(result)) for result in results.values()]
         return [(c, mean) for c, mean in means if mean is not None]
 
-    if only or report:
-        go(every)
-    else:
-        go(first_round())
+    go(first_round())
+    wanted = set(only or ())
+    if any(c.method in RIVALS for c, _ in measured()):
         go(whole_plan(strongest_rival(measured()), left_out))
-        doubtful = doubted(measured(), left_out)
-        go([c for c in every if c in doubtful or done(c.folder)])
+        wanted.update(c.folder for c in doubted(measured(), left_out))
+    go([c for c in every if c.folder in wanted or done(c.folder)])
     if not results:
         raise InputError(f"There is no finished configuration in {out}; run it without --report.")
     table = result_table("Configuration", "Mean Dice")
