@@ -32,6 +32,7 @@ FRACTIONS = (10, 20)
 #: Spacing, crops, network and steps that all methods of a benchmark share, by name.
 SCALES = {
     "processor": "protocol.yaml",
+    "fine": "protocol-fine.yaml",
     "full": "protocol-full.yaml",
 }
 
