@@ -83,8 +83,8 @@ ScaleOption = Annotated[
     Scale,
     typer.Option(
         "--scale",
-        help="Of the protocol's runs: coarse scans; the same with finer atria and a network for each"
-        " group of prompts; or fine scans and a larger network, for a GPU.",
+        help="Of the protocol's runs: coarse scans; the same with finer atria and a network for"
+        " each group of prompts; or fine scans and a larger network, for a GPU.",
     ),
 ]
 RunsOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all runs.")]
