@@ -11,7 +11,7 @@ from versemi.errors import Cancelled, InputError
 from versemi.geometry import Roi
 from versemi.inference import Segmenter
 from versemi.inference import segmenter as module
-from versemi.inference.device import choose
+from versemi.inference.device import Compute, choose
 from versemi.inference.features import FeatureVolume
 from versemi.inference.localise import clean, region_of
 from versemi.modelpack import ModelPack
@@ -61,6 +61,16 @@ def test_the_label_map_lies_on_the_scans_own_grid_and_holds_only_asked_labels(se
     assert result.label_map.GetOrigin() == image.GetOrigin()
     assert set(np.unique(sitk.GetArrayViewFromImage(result.label_map))) <= {0, 3, 5}
     assert [task.id for task in result.tasks] == ["spleen", "liver"]
+
+
+def test_the_order_of_voxels_in_memory_changes_no_answer(pack, monkeypatch):
+    answers = []
+    for last in (True, False):
+        monkeypatch.setattr(Compute, "channels_last", last)
+        result = Segmenter(pack, "cpu").segment(scan(seed=3), ["spleen"])
+        answers.append(sitk.GetArrayFromImage(result.probability("spleen")))
+    assert answers[0].max() > 0
+    assert np.allclose(*answers, atol=0.01)
 
 
 def test_a_voxel_goes_to_the_most_probable_prompt_above_one_half(segmenter):

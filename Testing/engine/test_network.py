@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from versemi.errors import PackError
-from versemi.network import NetworkSettings, ResidualUNetBackbone, VNetBackbone, build_network
+from versemi.network import (
+    NetworkSettings,
+    ResidualUNetBackbone,
+    VNetBackbone,
+    build_network,
+    channels_last,
+)
 
 PROMPTS = ("spleen", "liver", "foreground")
 
@@ -78,3 +86,16 @@ def test_every_level_of_the_backbone_learns_from_what_the_heads_read():
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(PackError, match="'transformer' is not known"):
         build_network(NetworkSettings(PROMPTS, "transformer"))
+
+
+@pytest.mark.parametrize("backbone", ["residual-unet", "vnet"])
+def test_with_channels_last_a_network_answers_the_same_and_keeps_its_weights(backbone):
+    torch.manual_seed(4)
+    network = build_network(NetworkSettings(PROMPTS, backbone, features=8)).eval()
+    laid_out = channels_last(copy.deepcopy(network))
+    assert laid_out.state_dict().keys() == network.state_dict().keys()
+    filters = [p for p in laid_out.parameters() if p.dim() == 5]
+    assert all(p.is_contiguous(memory_format=torch.channels_last_3d) for p in filters)
+    image, asked = torch.randn(1, 1, 32, 32, 48), torch.tensor([0, 2])
+    with torch.inference_mode():
+        assert torch.allclose(laid_out(image, asked), network(image, asked), atol=1e-3)

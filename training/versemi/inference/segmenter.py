@@ -19,6 +19,7 @@ from versemi.inference.localise import Box, corners_of
 from versemi.inference.prepared import Answer, PreparedScan, index_box, scan_key
 from versemi.inference.result import Segmentation, label_map_of
 from versemi.modelpack import ModelPack
+from versemi.network import GroupNetworks, channels_last
 from versemi.tasks import Task, get_task
 
 IDLE_SECONDS = 600.0
@@ -45,7 +46,7 @@ class Segmenter:
         self.pack = pack
         self._search = search
         self._compute = choose(device)
-        self._networks = pack.build_networks().to(self._compute.device)
+        self._networks = self._placed(pack.build_networks())
         self._kept: dict[tuple[object, ...], PreparedScan] = {}
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -227,8 +228,13 @@ class Segmenter:
         warnings.append(f"Memory ran out on {self._compute.device.type}; the CPU was used.")
         self._compute = choose("cpu")
         # A copy: the pack's weights on the other device are freed with the old network.
-        self._networks = copy.deepcopy(self._networks).to(self._compute.device)
+        self._networks = self._placed(copy.deepcopy(self._networks))
         return 1
+
+    def _placed(self, networks: GroupNetworks) -> GroupNetworks:
+        """Networks where they compute, laid out as they are fastest there."""
+        networks = networks.to(self._compute.device)
+        return networks.mapped(channels_last) if self._compute.channels_last else networks
 
     def _rest(self) -> None:
         if self._timer is not None:

@@ -2,6 +2,7 @@
 
 from versemi.network.backbones import ResidualUNetBackbone, VNetBackbone
 from versemi.network.groups import GroupNetworks
+from versemi.network.layout import channels_last
 from versemi.network.prompted import NetworkSettings, PromptedNetwork, build_network
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "ResidualUNetBackbone",
     "VNetBackbone",
     "build_network",
+    "channels_last",
 ]
