@@ -192,7 +192,9 @@ def _page(
         "",
     ]
     if _followed(results):
-        lines += ["## Time to the Dice of labels alone", "", *_times(results), ""]
+        times = _times(results)
+        title = "Time to the Dice of labels alone" if times else "Dice over time"
+        lines += [f"## {title}", "", *times, *([""] if times else [])]
         lines += [f"![Dice over time](pictures/{stem}-progress.png)", ""]
     lines += ["## Rule", "", RULE, ""]
     return "\n".join(lines)
@@ -228,7 +230,13 @@ def _spread(values: Sequence[float | None], metric: str) -> str:
 
 
 def _times(results: Sequence[Result]) -> list[str]:
-    """When each method came to what `supervised` reached at its end, with as many labels."""
+    """When each method came to what `supervised` reached at its end, with as many labels; nothing
+    where that was not run.
+    """
+    firsts = [result for result in results if Configuration.of(result).followed]
+    goals = {r["fraction"]: mean_dice(r) for r in firsts if r["method"] == "supervised"}
+    if not goals:
+        return []
     lines = [
         "Minutes of training until the mean Dice over the tasks first reached that of `supervised` "
         "at its end, with as many labels and the first seed; measured after every quarter, "
@@ -237,8 +245,6 @@ def _times(results: Sequence[Result]) -> list[str]:
         "| labels | method | minutes | of the run's | final Dice |",
         "|---|---|---|---|---|",
     ]
-    firsts = [result for result in results if Configuration.of(result).followed]
-    goals = {r["fraction"]: mean_dice(r) for r in firsts if r["method"] == "supervised"}
     for result in firsts:
         points, goal = course(result), goals.get(result["fraction"])
         if goal is None or not points:
