@@ -31,6 +31,19 @@ def test_every_scale_can_be_asked_for_and_says_everything():
     assert len({frozenset(settings) for settings in scales.values()}) == 1
 
 
+def test_a_scale_like_another_differs_only_where_it_says_so():
+    fine, processor = scale_settings("fine"), scale_settings("processor")
+    assert "like" not in fine
+    assert fine["groups"]["lge_mr"]["whole_windows"] is True
+    assert fine["groups"]["lge_mr"]["spacing"] != processor["groups"]["lge_mr"]["spacing"]
+    assert fine["method"] == {**processor["method"], "without": ["consistency", "foreground"]}
+    crop = {"crop": fine["tasks"]["left_atrium"]["crop"]}
+    assert fine["tasks"] == {
+        **processor["tasks"],
+        "left_atrium": {**processor["tasks"]["left_atrium"], **crop},
+    }
+
+
 def test_every_method_becomes_runs_that_see_a_task_equally_often(protocol_file, scale):
     protocol = Protocol.load(protocol_file)
     for method in METHODS:

@@ -199,8 +199,13 @@ def runs_of(
 
 
 def scale_settings(name: str = "processor") -> Mapping[str, Any]:
-    """The settings of a scale that comes with the package, one of `SCALES`."""
-    return shipped(SCALES[name])
+    """The settings of a scale that comes with the package, one of `SCALES`.
+
+    One that is ``like`` another says only what differs.
+    """
+    settings = dict(shipped(SCALES[name]))
+    other = settings.pop("like", None)
+    return _overlaid(scale_settings(other), settings) if other else settings
 
 
 def left_out_by(scale: Mapping[str, Any]) -> tuple[str, ...]:
@@ -215,6 +220,16 @@ def write_split(protocol: Protocol, seed: int, path: Path) -> Path:
         OutputError: it could not be written.
     """
     return write_text(json.dumps(protocol.split_pool(seed), indent=1) + "\n", path)
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place, value by value where both are mappings."""
+    both = {
+        key: _overlaid(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, Mapping) and key in below
+    }
+    return {**below, **above, **both}
 
 
 def _task(prompt: str, entry: Mapping[str, Any]) -> ProtocolTask:
